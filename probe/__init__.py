@@ -1,0 +1,1 @@
+"""Captures packets and ships them: capture files, synthetic traffic, eBPF."""

@@ -1,0 +1,1 @@
+"""What probe and dataflow share: the packet record, its Avro form, framing and hashing."""

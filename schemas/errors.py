@@ -1,0 +1,20 @@
+"""Errors of the wire format.
+
+    SchemaError
+    +-- DecodeError         bytes that are not a message of ours
+        +-- UnknownSchema   framed, but with a fingerprint we don't know
+"""
+
+from __future__ import annotations
+
+
+class SchemaError(Exception):
+    """Base of everything that schemas raises."""
+
+
+class DecodeError(SchemaError):
+    """The bytes are not a valid message; the text names the fault and where it is."""
+
+
+class UnknownSchema(DecodeError):
+    """The message is framed, but its schema is not one that we know."""
