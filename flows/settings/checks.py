@@ -1,0 +1,69 @@
+"""Rules between settings that no single field can check."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+
+from flows.settings.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flows.settings.model import Settings
+
+MIN_PANE = timedelta(milliseconds=10)
+MAX_HORIZON = timedelta(days=1)
+
+Problem = tuple[tuple[str | int, ...], Any, str]
+
+
+def check(settings: Settings) -> None:
+    """Check all rules.
+
+    Raises:
+        ValidationError: One error per rule that is broken, at the place of its setting.
+    """
+    errors = [
+        InitErrorDetails(
+            type=PydanticCustomError("wanted", "{wanted}", {"wanted": wanted}),
+            loc=loc,
+            input=value,
+        )
+        for loc, value, wanted in (*_windows(settings), *_demo(settings), *_llm(settings))
+    ]
+    if errors:
+        title = type(settings).__name__
+        raise ValidationError.from_exception_data(title, errors)
+
+
+def _windows(settings: Settings) -> Iterator[Problem]:
+    window = settings.window
+    if not MIN_PANE <= window.pane <= MAX_HORIZON:
+        yield ("window", "pane"), window.pane, "between 10ms and 86400s"
+        return
+    pane = format_duration(window.pane)
+    for horizon in window.horizons:
+        if horizon % window.pane or not window.pane <= horizon <= MAX_HORIZON:
+            wanted = f"multiples of the pane ({pane}), at most 86400s"
+            yield ("window", "horizons"), horizon, wanted
+    for name in ("idle", "max_skew"):
+        if getattr(window, name) <= timedelta():
+            yield ("window", name), getattr(window, name), "more than 0s"
+
+
+def _demo(settings: Settings) -> Iterator[Problem]:
+    server = settings.store.startswith("http")
+    if settings.source_kind == "demo" and server and not settings.demo.allow_server:
+        yield (
+            ("store",),
+            settings.store,
+            "a directory (chdb:<directory>) for demo traffic, or demo.allow_server=true",
+        )
+
+
+def _llm(settings: Settings) -> Iterator[Problem]:
+    if settings.llm.enabled and not settings.llm.model:
+        yield ("llm", "model"), None, "the name of a model, because llm.enabled is true"

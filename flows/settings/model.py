@@ -1,0 +1,307 @@
+"""The tree of settings: names, defaults, meanings. ``flows.settings.load`` fills it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from flows.settings.forms import Points, Source, SourceKind, Store, Tenant, Tenants
+from flows.settings.tasks import DEFAULT_TASKS, Task, check_tasks
+from flows.settings.units import Count, Duration, Durations, Name, Networks, to_ns
+
+INTERNAL: Final = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "127.0.0.0/8",
+    "fc00::/7",
+    "fe80::/10",
+    "::1/128",
+)
+"""The private, link-local and loopback ranges: what the network `internal` is by default."""
+
+HASH_SEED: Final = 0x6E65747370656374
+"""``schemas.hashing.DEFAULT_SEED``, written again because that module imports numba."""
+
+DEMO: Final = {"tenant": "demo", "store": "chdb:netspectra-demo"}
+"""Defaults of demo traffic, so that it never mixes with real data."""
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Probe(Section):
+    """Who captures.
+
+    Attributes:
+        name: The probe's name; by default the host's name, for captures the file's.
+    """
+
+    name: str | None = None
+
+
+class Topics(Section):
+    """Names of the Kafka topics."""
+
+    packets: str = "netspectra.packets"
+    alerts: str = "netspectra.alerts"
+    windows: str = "netspectra.windows"
+    dlq: str = "netspectra.packets.dlq"
+
+
+class Kafka(Section):
+    """The Kafka cluster.
+
+    Attributes:
+        brokers: ``host:port``, several with commas.
+        group: Consumer group, by which lag is watched.
+        topics: Names of the topics.
+        schema_registry: URL; none means single-object framing.
+        properties: Any property of librdkafka (``fetch.max.bytes``).
+    """
+
+    brokers: str = "localhost:9092"
+    group: str = "netspectra"
+    topics: Topics = Topics()
+    schema_registry: str | None = None
+    properties: dict[str, str] = {}
+
+    @field_validator("properties", mode="before")
+    @classmethod
+    def _write_as_librdkafka(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            str(name): str(v).lower() if isinstance(v, bool) else str(v)
+            for name, v in value.items()
+        }
+
+
+class Window(Section):
+    """Event time: how it is cut, and how long we wait.
+
+    Attributes:
+        pane: The unit of time.
+        lateness: How far behind the newest packet others may be and still be on time.
+        horizons: Runs of panes that sketches cover; the pane itself always is one.
+        idle: A probe silent for this long (log time) no longer holds the watermark back.
+        max_skew: A batch further ahead of its own emit time is a dead letter.
+        max_flows: Flows kept per partition and pane before the smaller half is folded.
+        count: Observations that tasks and alerts count: ``auto``, ``all``, ``ingress``,
+            ``egress``, or names of capture points.
+    """
+
+    pane: Duration = timedelta(seconds=2)
+    lateness: Duration = timedelta(seconds=1)
+    horizons: Durations = (timedelta(seconds=60), timedelta(seconds=600))
+    idle: Duration = timedelta(seconds=30)
+    max_skew: Duration = timedelta(seconds=60)
+    max_flows: Annotated[Count, Field(ge=1024)] = 500_000
+    count: Points = "auto"
+
+    @property
+    def pane_ns(self) -> int:
+        """Length of a pane, ns."""
+        return to_ns(self.pane)
+
+    @property
+    def lateness_ns(self) -> int:
+        """Allowed lateness, ns."""
+        return to_ns(self.lateness)
+
+    @property
+    def idle_ns(self) -> int:
+        """Silence after which a probe is inactive, ns."""
+        return to_ns(self.idle)
+
+    @property
+    def max_skew_ns(self) -> int:
+        """Greatest lead of a batch over its emit time, ns."""
+        return to_ns(self.max_skew)
+
+    @property
+    def horizons_ns(self) -> tuple[int, ...]:
+        """All horizons, the pane first, ascending, ns."""
+        return tuple(sorted({self.pane_ns, *map(to_ns, self.horizons)}))
+
+
+class Capture(Section):
+    """How frames become records.
+
+    Attributes:
+        decapsulate: Describe the inner packet of a tunnel instead of the outer.
+    """
+
+    decapsulate: bool = False
+
+
+class Demo(Section):
+    """The built-in traffic.
+
+    Attributes:
+        packets: How many.
+        seed: The same seed gives the same packets.
+        packets_per_second: Rate in event time.
+        allow_server: Let demo traffic into a ClickHouse server.
+    """
+
+    packets: Annotated[Count, Field(ge=1)] = 4_000_000
+    seed: Annotated[int, Field(ge=0)] = 1
+    packets_per_second: Annotated[Count, Field(ge=1)] = 20_000
+    allow_server: bool = False
+
+
+class Llm(Section):
+    """The language model that explains alerts; nothing leaves this machine unless enabled."""
+
+    enabled: bool = False
+    base_url: str | None = None
+    model: str | None = None
+    api_key: SecretStr | None = None
+
+
+class Metrics(Section):
+    """Prometheus metrics; off without a port."""
+
+    port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+
+
+class Log(Section):
+    """Log lines on stderr."""
+
+    level: Literal["off", "debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _read_off(cls, value: Any) -> Any:
+        # YAML reads a bare `off` as false.
+        return "off" if value is False else value
+
+
+class Settings(BaseSettings):
+    """All settings.
+
+    Values come only from the constructor: ``flows.settings.load`` reads the file and the
+    environment itself, because it tells where each value came from and names what it doesn't
+    know in the words of its user.
+
+    Attributes:
+        source: ``demo``, ``pcap:<file or glob>`` (several: one on a line),
+            ``interface:<name>``, ``kafka``.
+        store: ``chdb:<directory>``, ``http(s)://user@host:port/database``.
+        tenant: Whose traffic it is, where the wire doesn't say.
+        tenants: Tenants accepted from the wire; empty accepts any, up to `max_tenants`.
+        max_tenants: More of them count under ``_other``.
+        tasks: What is computed; a list replaces the default one.
+        networks: Names of address ranges; added to the defaults, same names replaced.
+        seed: Seed of all hashes.
+        again: What to do with a capture that is stored already.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="NETSPECTRA_", env_nested_delimiter="__"
+    )
+
+    source: Source = "demo"
+    store: Store = "chdb:netspectra-data"
+    tenant: Tenant = "default"
+    tenants: Tenants = ()
+    max_tenants: Annotated[Count, Field(ge=1, le=1000)] = 16
+    probe: Probe = Probe()
+    kafka: Kafka = Kafka()
+    window: Window = Window()
+    tasks: Annotated[tuple[Task, ...], AfterValidator(check_tasks)] = DEFAULT_TASKS
+    networks: dict[Name, Networks] = {"internal": INTERNAL}
+    capture: Capture = Capture()
+    demo: Demo = Demo()
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = HASH_SEED
+    again: Literal["skip", "replace", "add"] = "skip"
+    llm: Llm = Llm()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the constructor alone."""
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_demo_apart(cls, data: Any) -> Any:
+        source = data.get("source", "demo")
+        if isinstance(source, str) and source.strip() == "demo":
+            return {**DEMO, **data}
+        return data
+
+    @field_validator("networks")
+    @classmethod
+    def _keep_internal(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {"internal": INTERNAL, **value}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        from flows.settings.checks import check
+
+        check(self)
+        return self
+
+    @property
+    def source_kind(self) -> SourceKind:
+        """The kind of the source, without its target."""
+        return cast(SourceKind, self.source.partition(":")[0])
+
+    @property
+    def source_target(self) -> str:
+        """What follows the colon of the source: a file, a glob, an interface's name."""
+        return self.source.partition(":")[2]
+
+    @property
+    def source_paths(self) -> tuple[str, ...]:
+        """Files and globs of a ``pcap:`` source, in the order in which they are written."""
+        lines = self.source_target.splitlines() if self.source_kind == "pcap" else []
+        return tuple(line.strip() for line in lines if line.strip())
+
+    def probe_name(self, path: str | Path | None = None) -> str:
+        """Name of the probe; for the capture at `path` the file's, unless set."""
+        if self.probe.name:
+            return self.probe.name
+        return Path(path).name if path else socket.gethostname()
+
+    def digest(self) -> str:
+        """16 hexadecimal digits over everything that changes what a unit contains.
+
+        Two runs with the same digest cut the same input into the same rows: windows, what is
+        counted, decapsulation, networks, tasks, tenants, the hash seed, and the demo's own
+        settings when that is the source. Where it is stored, logged or explained is not in it.
+        """
+        parts = {"window", "capture", "networks", "tasks", "tenants", "max_tenants", "seed"}
+        parts |= {"demo"} if self.source_kind == "demo" else set()
+        text = json.dumps(self.model_dump(mode="json", include=parts), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

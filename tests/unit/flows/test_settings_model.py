@@ -1,0 +1,184 @@
+"""The tree of settings: units, properties, digest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from flows.settings import DEFAULT_TASKS, Settings
+from flows.settings.model import HASH_SEED
+from flows.settings.units import (
+    format_duration,
+    parse_count,
+    parse_duration,
+    parse_list,
+    parse_network,
+    to_ns,
+)
+from schemas.hashing import DEFAULT_SEED
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2s", 2),
+        ("500ms", 0.5),
+        ("10m", 600),
+        ("1m30s", 90),
+        ("1.5h", 5400),
+        ("PT2S", 2),
+        ("P1DT1H", 90_000),
+        ("250us", 0.00025),
+        (0, 0),
+        ("0", 0),
+    ],
+)
+def test_duration_is_read(text: str | int, seconds: float) -> None:
+    """Durations are read with a unit, in parts, and as ISO 8601."""
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", 2, "s", "-1s", "1s-", "P", "PT", "1 year", None, "9" * 30 + "d"]
+)
+def test_other_durations_are_refused(text: Any) -> None:
+    """A number without a unit, and anything else, is no duration."""
+    with pytest.raises(ValueError, match="a duration such as"):
+        parse_duration(text)
+
+
+@settings(max_examples=100)
+@given(st.timedeltas(min_value=timedelta(), max_value=timedelta(days=400)))
+def test_duration_survives_writing(value: timedelta) -> None:
+    """Every duration is read back from what is written."""
+    assert parse_duration(format_duration(value)) == value
+    assert to_ns(value) == round(value / timedelta(microseconds=1)) * 1000
+
+
+def test_counts_have_multiples() -> None:
+    """Counts take k, M, G and underscores, and nothing else."""
+    assert [parse_count(v) for v in ("500k", "4M", "1_000", 7)] == [500_000, 4_000_000, 1000, 7]
+    for bad in ("", "1.5", "k", "-1", True, 1.5, None):
+        with pytest.raises(ValueError, match="whole number"):
+            parse_count(bad)
+
+
+def test_lists_are_text_or_lists() -> None:
+    """Lists are written a,b or as lists; a number is none."""
+    assert parse_list("a, b,") == ("a", "b") == parse_list(["a", "b"])
+    with pytest.raises(ValueError, match="a list"):
+        parse_list(5)
+
+
+def test_networks_are_canonical() -> None:
+    """A range is written one way, and host bits are refused with what was meant."""
+    assert parse_network("FC00::/7") == "fc00::/7"
+    assert parse_network("10.1.1.1") == "10.1.1.1/32"
+    with pytest.raises(ValueError, match=r"did you mean 10\.0\.0\.0/8"):
+        parse_network("10.1.1.1/8")
+
+
+def test_settings_are_frozen() -> None:
+    """No setting changes after loading."""
+    with pytest.raises(ValidationError):
+        Settings().window.pane = timedelta(seconds=5)  # type: ignore[misc]
+
+
+def test_seed_is_the_shared_one() -> None:
+    """The default seed is the one that the hashing has."""
+    assert HASH_SEED == DEFAULT_SEED
+
+
+def test_environment_is_not_read_behind_our_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only `load` reads the environment; constructing the tree doesn't."""
+    monkeypatch.setenv("NETSPECTRA_TENANT", "other")
+    assert Settings().tenant == "demo"
+
+
+def test_source_has_parts() -> None:
+    """Kind, target and paths of a source are properties; several paths go one on a line."""
+    source = Settings(source="pcap:/a/b:c.pcap\n *.pcapng \n")
+    assert source.source_kind == "pcap"
+    assert source.source_paths == ("/a/b:c.pcap", "*.pcapng")
+    assert Settings(source="interface:eth0").source_target == "eth0"
+    assert Settings().source_paths == ()
+
+
+def test_probe_is_named_after_the_file() -> None:
+    """A capture's probe is its file, unless the settings name one."""
+    assert Settings().probe_name("/x/a.pcap") == "a.pcap"
+    assert Settings().probe_name()
+    assert Settings(probe={"name": "p"}).probe_name("/x/a.pcap") == "p"
+
+
+def test_pane_may_stand_among_the_horizons() -> None:
+    """The pane is a horizon once, named or not."""
+    named = Settings(window={"horizons": "2s,60s,60s"})
+    assert named.window.horizons_ns == (2 * 10**9, 60 * 10**9)
+
+
+def test_internal_can_be_replaced() -> None:
+    """The user's networks are added to ours, and replace those of the same name."""
+    networks = Settings(networks={"internal": [], "dns": "1.1.1.1/32"}).networks
+    assert networks == {"internal": (), "dns": ("1.1.1.1/32",)}
+
+
+def test_five_tuple_is_a_default_task() -> None:
+    """The default tasks are the documented ones."""
+    assert [task.name for task in DEFAULT_TASKS] == [
+        "five_tuple",
+        "distinct_src_addr",
+        "distinct_dst_addr",
+        "distinct_addr_pair",
+        "distinct_five_tuple",
+        "top_src_addr",
+        "top_dst_addr",
+        "top_dst_port",
+        "top_ip_proto",
+    ]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"window": {"pane": "5s"}},
+        {"window": {"max_flows": 2000}},
+        {"window": {"count": "all"}},
+        {"capture": {"decapsulate": True}},
+        {"networks": {"dns": "1.1.1.1/32"}},
+        {"tasks": DEFAULT_TASKS[:-1]},
+        {"seed": 1},
+        {"tenants": "a"},
+        {"demo": {"seed": 2}},
+    ],
+)
+def test_digest_changes_with_contents(changed: dict[str, Any]) -> None:
+    """Whatever changes the rows of a unit changes the digest."""
+    assert Settings(**changed).digest() != Settings().digest()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"store": "chdb:x"},
+        {"log": {"level": "debug"}},
+        {"again": "add"},
+        {"window": {"pane": "2000ms"}},
+        {"networks": {}},
+    ],
+)
+def test_digest_ignores_the_rest(changed: dict[str, Any]) -> None:
+    """Where it goes, how it is logged, and how a value is spelt don't change the digest."""
+    assert Settings(**changed).digest() == Settings().digest()
+
+
+def test_demo_settings_matter_to_the_demo_only() -> None:
+    """Another source's digest doesn't depend on the demo's settings."""
+    real = Settings(source="kafka")
+    assert Settings(source="kafka", demo={"seed": 2}).digest() == real.digest()
+    assert len(real.digest()) == 16
