@@ -1,8 +1,9 @@
 """Errors of the wire format.
 
-    SchemaError
-    +-- DecodeError         bytes that are not a message of ours
-        +-- UnknownSchema   framed, but with a fingerprint we don't know
+SchemaError
++-- EncodeError         values that the format can't carry
++-- DecodeError         bytes that are not a message of ours
+    +-- UnknownSchema   framed, but with a fingerprint we don't know
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from __future__ import annotations
 
 class SchemaError(Exception):
     """Base of everything that schemas raises."""
+
+
+class EncodeError(SchemaError):
+    """Values that a message can't carry; the text names the field and its limits."""
 
 
 class DecodeError(SchemaError):
