@@ -1,0 +1,136 @@
+"""Sum packets and bytes by key, and choose the keys worth a call of the library."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+U64 = npt.NDArray[np.uint64]
+
+_0: Final = np.uint64(0)
+_1: Final = np.uint64(1)
+_LOW: Final = np.uint64(0xFFFFFFFF)
+
+
+class Grouped(NamedTuple):
+    """Distinct keys with their sums, in order of first appearance."""
+
+    keys: U64
+    """(n, words)"""
+    hashes: U64
+    """(n,)"""
+    packets: U64
+    """(n,)"""
+    bytes: U64
+    """(n,)"""
+
+
+@numba.njit(nogil=True, cache=True)
+def group_rows(
+    keys: Any, hashes: Any, packets: Any, n_bytes: Any, slots: Any, first: Any, sums: Any
+) -> Any:
+    """Group rows by key in an open-addressing hash table with linear probing.
+
+    Args:
+        keys: (n, words) uint64.
+        hashes: a well mixed hash of each key, (n,) uint64.
+        packets: (n,) uint64.
+        n_bytes: (n,) uint64.
+        slots: zeros, (m,) uint64, m a power of two above n. A slot holds the upper half of the
+            key's hash and the group's number plus one, so most probes never touch ``keys``.
+        first: receives the row at which each group appears first, int64.
+        sums: receives packets and bytes of each group, (n, 2) uint64.
+
+    Returns:
+        The number of groups.
+    """
+    mask = np.uint64(slots.shape[0] - 1)
+    words = keys.shape[1]
+    count = 0
+    for i in range(hashes.shape[0]):
+        h = hashes[i]
+        tag = h & ~_LOW
+        slot = h & mask
+        while True:
+            entry = slots[slot]
+            if entry == _0:
+                slots[slot] = tag | np.uint64(count + 1)
+                first[count] = i
+                sums[count, 0] = packets[i]
+                sums[count, 1] = n_bytes[i]
+                count += 1
+                break
+            if entry & ~_LOW == tag:
+                group = np.int64(entry & _LOW) - 1
+                other = first[group]
+                same = True
+                for word in range(words):
+                    same &= keys[other, word] == keys[i, word]
+                if same:
+                    sums[group, 0] += packets[i]
+                    sums[group, 1] += n_bytes[i]
+                    break
+            slot = (slot + _1) & mask
+    return count
+
+
+def group_sum(keys: U64, hashes: U64, packets: U64, n_bytes: U64) -> Grouped:
+    """Sum ``packets`` and ``n_bytes`` over equal keys.
+
+    Args:
+        keys: (n, words).
+        hashes: (n,); equal keys must have equal hashes. Keys are compared themselves, so a
+            collision only costs time.
+        packets: (n,).
+        n_bytes: (n,).
+
+    Returns:
+        The distinct keys in order of first appearance.
+
+    Raises:
+        ValueError: the columns differ in length.
+    """
+    n = len(hashes)
+    if not len(keys) == n == len(packets) == len(n_bytes):
+        msg = f"columns of {len(keys)}, {n}, {len(packets)} and {len(n_bytes)} rows"
+        raise ValueError(msg)
+    slots = np.zeros(1 << (2 * n).bit_length(), np.uint64)
+    first = np.empty(n, np.int64)
+    sums = np.empty((n, 2), np.uint64)
+    count = group_rows(keys, hashes, packets, n_bytes, slots, first, sums)
+    rows = first[:count]
+    return Grouped(keys[rows], hashes[rows], sums[:count, 0].copy(), sums[:count, 1].copy())
+
+
+class Heaviest(NamedTuple):
+    """A selection of rows, and what the others can weigh at most."""
+
+    rows: npt.NDArray[np.intp]
+    dropped_packets: int
+    dropped_bytes: int
+
+
+def heaviest(packets: U64, n_bytes: U64, count: int) -> Heaviest:
+    """The rows that belong to the ``count`` largest by packets or by bytes.
+
+    Of rows that tie with the first one outside, none is taken: the choice then depends on the
+    weights only, not on the order of the rows, and a flood of equal keys chooses nothing.
+
+    Returns:
+        Row numbers in order, and the largest packets and bytes of a row not chosen (0 if none).
+    """
+    n = len(packets)
+    if n <= count:
+        return Heaviest(np.arange(n), 0, 0)
+    chosen = np.zeros(n, np.bool_)
+    for weights in (packets, n_bytes):
+        chosen |= weights > np.partition(weights, n - count - 1)[n - count - 1]
+    rest = ~chosen
+    return Heaviest(
+        np.flatnonzero(chosen),
+        int(packets.max(where=rest, initial=0)),
+        int(n_bytes.max(where=rest, initial=0)),
+    )
