@@ -288,6 +288,12 @@ class Settings(BaseSettings):
         lines = self.source_target.splitlines() if self.source_kind == "pcap" else []
         return tuple(line.strip() for line in lines if line.strip())
 
+    @property
+    def store_directory(self) -> Path | None:
+        """Absolute directory of an embedded store; nothing for a server."""
+        kind, _, target = self.store.partition(":")
+        return Path(target.removeprefix("//")).absolute() if kind == "chdb" else None
+
     def probe_name(self, path: str | Path | None = None) -> str:
         """Name of the probe; for the capture at `path` the file's, unless set."""
         if self.probe.name:

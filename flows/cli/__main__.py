@@ -1,0 +1,5 @@
+"""``python -m flows.cli``, the same as ``netspectra``."""
+
+from flows.cli import script
+
+script()

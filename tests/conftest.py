@@ -1,0 +1,89 @@
+"""What all tests share: needs that a machine may lack, and an environment without settings.
+
+A test that needs something says so, and skips with the reason where it is missing::
+
+    @pytest.mark.requires("captures")
+    def test_real_traffic(captures: Path) -> None: ...
+
+``NETSPECTRA_REQUIRE=captures,hatchling`` (set by ``.ci/run``) names needs that must be there:
+such a test then fails instead of skipping, so that nothing stays untested unnoticed. A fixture
+that finds out by itself, for instance by starting a broker, calls ``missing(name, reason)``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+REQUIRED = frozenset(filter(None, os.environ.get("NETSPECTRA_REQUIRE", "").split(",")))
+RESERVED = ("NETSPECTRA_REQUIRE", "NETSPECTRA_CAPTURES", "NETSPECTRA_TEST_")
+
+
+def captures_directory() -> Path:
+    return Path(os.environ.get("NETSPECTRA_CAPTURES") or ROOT.parent / "shared" / "captures")
+
+
+def no_captures() -> str | None:
+    if (captures_directory() / "expected.jsonl").is_file():
+        return None
+    return "no captures; NETSPECTRA_CAPTURES names their directory"
+
+
+def no_hatchling() -> str | None:
+    if all(importlib.util.find_spec(name) for name in ("hatchling", "editables")):
+        return None
+    return "hatchling isn't installed; pip install -r requirements.lock"
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "captures": no_captures,
+    "hatchling": no_hatchling,
+}
+"""Needs by name; each tells why it isn't met, or nothing."""
+
+
+def miss(name: str, reason: str) -> NoReturn:
+    if name in REQUIRED:
+        pytest.fail(f"NETSPECTRA_REQUIRE names {name}: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = REQUIRED - NEEDS.keys() - {"kafka", "bpf", "clickhouse"}
+    if unknown:
+        raise pytest.UsageError(f"NETSPECTRA_REQUIRE: unknown {', '.join(sorted(unknown))}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("requires"):
+        for name in mark.args:
+            if reason := NEEDS[name]():
+                miss(name, reason)
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str, str], NoReturn]:
+    """Skip the test, or fail it where NETSPECTRA_REQUIRE names what is missing."""
+    return miss
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """The directory of real captures; goes with ``requires("captures")``."""
+    return captures_directory()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_from_outside() -> Iterator[None]:
+    """Take the developer's own settings out of the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("NETSPECTRA_") and not name.startswith(RESERVED):
+                patch.delenv(name)
+        yield
