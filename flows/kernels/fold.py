@@ -1,0 +1,119 @@
+"""Folding: many small flows into few rows when a pane has more flows than may be kept.
+
+===== =======================================================
+level key that is left
+===== =======================================================
+0     the whole five-tuple: a flow
+1     destination address and protocol
+2     destination network (IPv4 /24, IPv6 /48) and protocol
+3     protocol
+===== =======================================================
+
+EtherType, interface, direction, capture point and stream are kept at every level, so the sums
+by IP version, interface and probe stay exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from flows.kernels.flow_table import hash_key
+from flows.kernels.layout import (
+    BYTES,
+    DST,
+    ENTRY_WORDS,
+    FIRST,
+    FOLDED,
+    HASH,
+    KEY_WORDS,
+    KIND,
+    LAST,
+    LEVEL_SHIFT,
+    PACKETS,
+    PANE,
+    PLACE,
+    PORTS,
+    SRC_MAC,
+)
+
+_0, _1 = np.uint64(0), np.uint64(1)
+_32 = np.uint64(32)
+_LOW32 = np.uint64(0xFFFFFFFF)
+_HIGH16 = np.uint64(0xFFFF000000000000)
+_HIGH32 = np.uint64(0xFFFFFFFF00000000)
+_LEVEL = np.uint64(0xFF) << LEVEL_SHIFT
+_TCP_FLAGS = np.uint64(0xFF) << np.uint64(48)
+_IPV4_NET = np.uint64(0x00FFFFFFFFFFFFFF)  # clears the last octet of ::ffff:a.b.c.d
+_IPV6_NET = np.uint64(0x0000FFFFFFFFFFFF)  # keeps the first six octets
+_MAPPED_LOW = np.uint64(0xFFFF0000)  # octets 8..11 of a mapped address, little endian
+
+
+@numba.njit(nogil=True, cache=True)
+def fold_rows(
+    entries: Any, rows: Any, start: Any, level: Any, seed: Any, coarse: Any, index: Any, count: Any
+) -> Any:
+    """Add ``entries[rows[start:]]`` to the coarse table, keyed as ``level`` says.
+
+    ``coarse`` (capacity, 16) and ``index`` are like the flow table's; ``count`` is a one-element
+    uint64 array. Returns the position reached: the end, or where the table was full.
+    """
+    key = np.zeros((1, KEY_WORDS), np.uint64)
+    mask = np.uint64(index.size - 1)
+    capacity = np.uint64(coarse.shape[0])
+    for at in range(start, rows.size):
+        row = rows[at]
+        for word in range(KEY_WORDS):
+            key[0, word] = _0
+        key[0, PANE] = entries[row, PANE]
+        key[0, PORTS] = entries[row, PORTS] & _HIGH16
+        key[0, KIND] = (entries[row, KIND] & ~_LEVEL) | (np.uint64(level) << LEVEL_SHIFT)
+        key[0, PLACE] = entries[row, PLACE] & _LOW32
+        high = entries[row, DST]
+        low = entries[row, DST + 1]
+        if level == 1:
+            key[0, DST] = high
+            key[0, DST + 1] = low
+        elif level == 2:
+            if high == _0 and (low & _LOW32) == _MAPPED_LOW:
+                key[0, DST + 1] = low & _IPV4_NET
+            else:
+                key[0, DST] = high & _IPV6_NET
+        h = hash_key(key, 0, seed)
+        slot = h & mask
+        target = capacity
+        while index[slot] != _0:
+            found = index[slot]
+            if (found ^ h) & _HIGH32 == _0:
+                candidate = (found & _LOW32) - _1
+                same = True
+                for word in range(KEY_WORDS):
+                    if coarse[candidate, word] != key[0, word]:
+                        same = False
+                        break
+                if same:
+                    target = candidate
+                    break
+            slot = (slot + _1) & mask
+        if target == capacity:
+            if count[0] == capacity:
+                return at
+            target = count[0]
+            count[0] += _1
+            index[slot] = (h & _HIGH32) | count[0]
+            for word in range(ENTRY_WORDS):
+                coarse[target, word] = _0
+            for word in range(KEY_WORDS):
+                coarse[target, word] = key[0, word]
+            coarse[target, FIRST] = entries[row, FIRST]
+            coarse[target, HASH] = h
+        coarse[target, PACKETS] += entries[row, PACKETS]
+        coarse[target, BYTES] += entries[row, BYTES]
+        coarse[target, FIRST] = min(coarse[target, FIRST], entries[row, FIRST])
+        coarse[target, LAST] = max(coarse[target, LAST], entries[row, LAST])
+        coarse[target, SRC_MAC] |= entries[row, SRC_MAC] & _TCP_FLAGS
+        folded = entries[row, FOLDED]
+        coarse[target, FOLDED] += folded if folded != _0 else _1
+    return rows.size

@@ -1,0 +1,1 @@
+"""Bytewax operators: thin steps that drive the plain classes of flows.windows."""

@@ -1,0 +1,1 @@
+"""Where results go: the store's tables."""

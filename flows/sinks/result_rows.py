@@ -1,0 +1,174 @@
+"""Results of horizons as rows of the versioned tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.operators.horizons import TaskResults
+from flows.sinks.columns import times_ms
+from flows.sketches.distinct import Distinct
+from flows.sketches.frequency import Frequency, Hitter
+from flows.storage.rows import RANKINGS, build
+from flows.storage.tables import MAX_INSERT_ROWS
+from flows.windows.horizons import WindowResult
+from flows.windows.tasks import Task
+
+_MS: Final = 10**6
+_SECOND_NS: Final = 10**9
+_MIN_STORED_NS: Final = 60 * _SECOND_NS
+"""Sketches of shorter horizons can be had by none and are not kept."""
+
+_MAX_MONTHS: Final = 50
+"""Partitions of one insert; the engine refuses more than 100."""
+
+_RANKINGS: Final = ("packets", "bytes")
+
+
+def inserts(rows: pa.Table) -> Iterator[pa.Table]:
+    """Cut rows so that no insert is too large or spans too many of the store's partitions."""
+    if rows.num_rows <= MAX_INSERT_ROWS and rows.num_rows <= _MAX_MONTHS:
+        yield rows
+        return
+    rows = rows.sort_by("window_start")
+    when = rows["window_start"]
+    months = pc.add(pc.multiply(pc.year(when), 12), pc.month(when)).to_numpy()
+    starts = np.flatnonzero(np.diff(months)) + 1
+    cuts = [0, *starts[_MAX_MONTHS - 1 :: _MAX_MONTHS].tolist(), rows.num_rows]
+    for start, end in pairwise(cuts):
+        for at in range(start, end, MAX_INSERT_ROWS):
+            yield rows.slice(at, min(MAX_INSERT_ROWS, end - at))
+
+
+def _columns(rows: list[dict[str, Any]], name: str) -> pa.Table:
+    values: dict[str, Any] = {key: [row[key] for row in rows] for key in rows[0]}
+    values["window_start"] = times_ms(np.array(values["window_start"], np.int64))
+    values["updated_at"] = times_ms(np.full(len(rows), time.time_ns() // _MS))
+    return build(name, values)
+
+
+def _window(tenant: str, task: Task, result: WindowResult) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "window_start": result.start_ns // _MS,
+        "horizon": result.horizon_ns // _SECOND_NS,
+        "task": task.name,
+    }
+
+
+def distinct_counts(results: Sequence[TaskResults]) -> pa.Table | None:
+    """Rows of ``distinct_counts_log``, or None when there are none."""
+    rows = []
+    for group in results:
+        for result in group.results:
+            if not isinstance(result.sketch, Distinct):
+                continue
+            estimate = result.sketch.estimate()
+            rows.append(
+                {
+                    **_window(group.tenant, group.task, result),
+                    "estimate": estimate.value,
+                    "lower": estimate.lower,
+                    "upper": estimate.upper,
+                    "confidence": estimate.confidence,
+                    "late_packets": result.late_packets,
+                    "complete": True,
+                    "revision": result.revision,
+                }
+            )
+    return _columns(rows, "distinct_counts_log") if rows else None
+
+
+def heavy_hitters(results: Sequence[TaskResults], network_names: Sequence[str]) -> pa.Table | None:
+    """Rows of ``heavy_hitters_log``, or None when there are none."""
+    rows = []
+    for group in results:
+        for result in group.results:
+            if isinstance(result.sketch, Frequency):
+                rows += _hitter_rows(group, result, result.sketch, network_names)
+    return _columns(rows, "heavy_hitters_log") if rows else None
+
+
+def _hitter_rows(
+    group: TaskResults, result: WindowResult, sketch: Frequency, network_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    window = _window(group.tenant, group.task, result)
+    common = {
+        "total_packets": sketch.total_packets,
+        "total_bytes": sketch.total_bytes,
+        "complete": True,
+        "revision": result.revision,
+    }
+    if result.revision == 0:
+        late = Hitter((), sketch.total_packets, 0, 0, sketch.total_bytes, 0, 0)
+        return [
+            _hitter(window, common, ranking, 0, {}, late, 0, 1.0, late.packets, late.bytes)
+            for ranking in _RANKINGS
+        ]
+    top = sketch.top(group.task.top, group.task.share)
+    return [
+        _hitter(
+            window,
+            common,
+            name,
+            rank,
+            group.task.fields.read(hitter.key, network_names),
+            hitter,
+            ranking.error,
+            top.confidence,
+        )
+        for name, ranking in zip(_RANKINGS, (top.by_packets, top.by_bytes), strict=True)
+        for rank, hitter in enumerate(ranking.rows, start=1)
+    ]
+
+
+def _hitter(
+    window: dict[str, Any],
+    common: dict[str, Any],
+    ranking: str,
+    rank: int,
+    key: dict[str, str],
+    hitter: Hitter,
+    error: int,
+    confidence: float,
+    late_packets: int = 0,
+    late_bytes: int = 0,
+) -> dict[str, Any]:
+    return {
+        **window,
+        "ranked_by": RANKINGS[ranking],
+        "rank": rank,
+        "key": list(key.items()),
+        "key_text": " ".join(f"{name}={value}" for name, value in key.items()),
+        **{name: value for name, value in hitter._asdict().items() if name != "key"},
+        "error": error,
+        "confidence": confidence,
+        "late_packets": late_packets,
+        "late_bytes": late_bytes,
+        **common,
+    }
+
+
+def sketches(results: Sequence[TaskResults]) -> pa.Table | None:
+    """Rows of ``sketches_log``: CPC images of horizons of a minute and more."""
+    rows = [
+        {
+            **_window(group.tenant, group.task, result),
+            "kind": "cpc",
+            "version": 1,
+            "sketch": result.sketch.to_bytes(),
+            "revision": result.revision,
+        }
+        for group in results
+        for result in group.results
+        if isinstance(result.sketch, Distinct)
+        and result.horizon_ns >= _MIN_STORED_NS
+        and result.revision
+    ]
+    return _columns(rows, "sketches_log") if rows else None

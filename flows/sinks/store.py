@@ -1,0 +1,163 @@
+"""The sinks of the dataflow: units exactly once, results by revision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from threading import Lock
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pyarrow as pa
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from typing_extensions import override
+
+from flows.operators.horizons import TaskResults
+from flows.sinks import result_rows, unit_rows
+from flows.windows.unit import Unit
+
+
+class RowStore(Protocol):
+    """What of the store is needed to write."""
+
+    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        """Insert rows in one step; a token seen before inserts nothing."""
+
+    def committed(self, topic: str, partition: str) -> Any:
+        """Offsets of the units that are stored."""
+
+
+@dataclass
+class StoredCounts:
+    """What this run has stored, and what it found stored."""
+
+    packets: int = 0
+    bytes: int = 0
+    units: int = 0
+    skipped_units: int = 0
+    skipped_packets: int = 0
+    lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, packets: int, octets: int, *, skipped: bool) -> None:
+        """Count one unit."""
+        with self.lock:
+            if skipped:
+                self.skipped_units += 1
+                self.skipped_packets += packets
+            else:
+                self.units += 1
+                self.packets += packets
+                self.bytes += octets
+
+
+class UnitWriter:
+    """Writes units to the additive tables, each exactly once.
+
+    The rows of a unit go in under tokens that name the unit, then its row of ``commits``. A
+    unit that ``commits`` holds is skipped. Killed in between, the next run writes the same
+    rows under the same tokens, and the store drops those it has.
+    """
+
+    def __init__(self, store: RowStore, counts: StoredCounts) -> None:
+        self._store = store
+        self._counts = counts
+        self._committed: dict[tuple[str, str], set[int]] = {}
+
+    def write(self, unit: Unit) -> None:
+        """Store one unit."""
+        commit = unit_rows.commits(unit)
+        packets, octets = commit["packets"][0].as_py(), commit["bytes"][0].as_py()
+        log = (unit.topic, unit.partition)
+        if log not in self._committed:
+            self._committed[log] = set(self._store.committed(*log))
+        if unit.offset in self._committed[log]:
+            self._counts.add(packets, octets, skipped=True)
+            return
+        for number, rows in enumerate(unit_rows.flows(unit)):
+            self._insert(unit, "flows", rows, number)
+        for number, rows in enumerate(unit_rows.totals(unit)):
+            self._insert(unit, "totals", rows, number)
+        for number, rows in enumerate(unit_rows.ledger(unit)):
+            self._insert(unit, "ledger", rows, number)
+        self._insert(unit, "commits", commit, 0)
+        self._counts.add(packets, octets, skipped=False)
+
+    def _insert(self, unit: Unit, table: str, rows: pa.Table, chunk: int) -> None:
+        if rows.num_rows:
+            token = f"{table}/{unit.topic}/{unit.partition}/{unit.offset}/{chunk}"
+            self._store.insert(table, rows, token)
+
+
+class ResultWriter:
+    """Writes results of horizons.
+
+    Writing a revision again changes nothing that is read. Late corrections (revision 0) are
+    added up, so they go in under a token, like a unit's rows.
+    """
+
+    def __init__(self, store: RowStore, network_names: Sequence[str]) -> None:
+        self._store = store
+        self._network_names = network_names
+        self._run = uuid4().hex
+        self._inserts = count()
+
+    def write(self, groups: Sequence[TaskResults]) -> None:
+        """Store the results of some horizons."""
+        token = f"{self._run}/{next(self._inserts)}"
+        self._insert([_pick(group, late=False) for group in groups], token)
+        for group in groups:
+            late = _pick(group, late=True)
+            if late.results:
+                self._insert([late], f"late/{group.tenant}/{group.task.name}/{group.unit}")
+
+    def _insert(self, groups: Sequence[TaskResults], token: str) -> None:
+        for table, rows in (
+            ("distinct_counts_log", result_rows.distinct_counts(groups)),
+            ("heavy_hitters_log", result_rows.heavy_hitters(groups, self._network_names)),
+            ("sketches_log", result_rows.sketches(groups)),
+        ):
+            for chunk, part in enumerate(result_rows.inserts(rows) if rows else ()):
+                self._store.insert(table, part, f"{table}/{token}/{chunk}")
+
+
+def _pick(group: TaskResults, *, late: bool) -> TaskResults:
+    return replace(group, results=[r for r in group.results if (r.revision == 0) == late])
+
+
+class _Partition(StatelessSinkPartition[Any]):
+    def __init__(self, write: Callable[[list[Any]], None]) -> None:
+        self._write = write
+
+    @override
+    def write_batch(self, items: list[Any]) -> None:
+        self._write(items)
+
+
+class UnitSink(DynamicSink[Unit]):
+    """Each worker stores the units that its partitions emit."""
+
+    def __init__(self, store: RowStore, counts: StoredCounts) -> None:
+        self._store = store
+        self._counts = counts
+
+    @override
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
+        writer = UnitWriter(self._store, self._counts)
+
+        def write(units: list[Unit]) -> None:
+            for unit in units:
+                writer.write(unit)
+
+        return _Partition(write)
+
+
+class ResultSink(DynamicSink[TaskResults]):
+    """Each worker stores the results that its keys give."""
+
+    def __init__(self, store: RowStore, network_names: Sequence[str]) -> None:
+        self._writer = ResultWriter(store, network_names)
+
+    @override
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
+        return _Partition(self._writer.write)

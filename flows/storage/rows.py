@@ -1,0 +1,36 @@
+"""Columns into an Arrow table that fits one of ours, and the numbers of our enumerations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from flows.storage.tables import SCHEMAS
+
+HOPS: Final = {"capture": 1, "transport": 2, "decode": 3, "window": 4, "store": 5}
+RANKINGS: Final = {"packets": 1, "bytes": 2}
+LOAD_STATES: Final = {"running": 1, "finished": 2, "incomplete": 3}
+
+PER_PROBE: Final = ("flows", "totals", "ledger", "flows_1m", "flows_1h")
+"""Additive tables whose rows belong to a probe."""
+
+
+def build(table: str, values: Mapping[str, Any]) -> pa.Table:
+    """Make rows of a table from a column each: Arrow arrays, numpy arrays or lists.
+
+    Raises:
+        KeyError: a column is missing.
+        pyarrow.ArrowInvalid: a value doesn't fit its column.
+    """
+    schema = SCHEMAS[table]
+    columns = []
+    for field in schema:
+        column = values[field.name]
+        if not isinstance(column, pa.Array):
+            column = pa.array(column, field.type)
+        elif column.type != field.type:
+            column = column.cast(field.type)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,1 @@
+"""Event time: panes, units of work, horizons. Pure classes; bytewax is elsewhere."""

@@ -1,0 +1,313 @@
+"""The flow table of a partition: exact flows of its open panes, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.kernels.flow_table import absorb, count_closed, reindex, reindex_totals, take_closed
+from flows.kernels.fold import fold_rows
+from flows.kernels.layout import (
+    BYTES,
+    DONE,
+    ENTRY_WORDS,
+    HASH,
+    PACKETS,
+    PANE,
+    PANE_FULL,
+    PANE_SLOTS,
+    S_COUNT,
+    S_FIRST_PANE,
+    S_LAST_TOTAL,
+    S_PANE,
+    S_REASON,
+    S_TOTALS,
+    S_WATERMARK,
+    STATE_SLOTS,
+    T_PANE,
+    TABLE_FULL,
+    TOTAL_WORDS,
+)
+
+Words = npt.NDArray[np.uint64]
+
+_FIRST_ROWS: Final = 4096
+_FIRST_TOTALS: Final = 1024
+_NO_PANE: Final = np.uint64(2**64 - 1)
+_COARSE_SHARE: Final = 4
+_COARSEST: Final = 3
+_MAX_WEIGHT: Final = np.uint64(2**20 - 1)
+
+
+def _index_for(rows: int) -> Words:
+    return np.zeros(1 << (2 * rows - 1).bit_length(), np.uint64)
+
+
+class _Rows:
+    """Entries with their index, growing by doubling."""
+
+    def __init__(self) -> None:
+        self.entries: Words = np.empty((_FIRST_ROWS, ENTRY_WORDS), np.uint64)
+        self.index = _index_for(_FIRST_ROWS)
+
+    def grow(self, count: int) -> None:
+        larger = np.empty((2 * len(self.entries), ENTRY_WORDS), np.uint64)
+        larger[:count] = self.entries[:count]
+        self.entries = larger
+        self.index = _index_for(len(larger))
+        reindex(self.entries, count, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedPanes:
+    """What a run of closed panes held, each array sorted by pane.
+
+    Attributes:
+        flows: entries (n, 16), within a pane in order of first appearance.
+        fed: packets and bytes of each flow that were already fed to the tasks, (n, 2), or None
+            where that is nothing.
+        folded: entries (m, 16) that stand for several flows each.
+        totals: rows (k, 16) of sums per pane, interface, direction and stream.
+    """
+
+    flows: Words
+    fed: Words | None
+    folded: Words
+    totals: Words
+
+
+class FlowTable:
+    """Packets into exact flows per pane, with sums that stay exact when it is full.
+
+    A pane keeps at most ``max_flows`` flows. When one more comes, all flows of the pane are
+    given to ``before_fold`` (which feeds them to the tasks), then the smaller half, ties broken
+    by the key's hash, is folded to (destination, protocol) and further as
+    ``flows.kernels.fold`` describes once those rows exceed a quarter of ``max_flows``.
+
+    Args:
+        pane_ns: length of a pane.
+        lateness_ns: how far the watermark trails the newest packet.
+        max_flows: flows kept per pane.
+        seed: of the key hash.
+        before_fold: called with (entries, already fed packets and bytes (n, 2) or None).
+    """
+
+    def __init__(
+        self,
+        *,
+        pane_ns: int,
+        lateness_ns: int,
+        max_flows: int,
+        seed: int,
+        before_fold: Callable[[Words, Words | None], None],
+    ) -> None:
+        self._pane_ns = np.uint64(pane_ns)
+        self._lateness_ns = np.uint64(lateness_ns)
+        self._max_flows = max_flows
+        self._seed = np.uint64(seed)
+        self._before_fold = before_fold
+        self._rows = _Rows()
+        self._coarse = _Rows()
+        self._coarse_count = np.zeros(1, np.uint64)
+        self._levels: dict[int, int] = {}
+        self._fed: Words | None = None
+        self._pane_flows = np.zeros(PANE_SLOTS, np.uint64)
+        self._totals: Words = np.zeros((_FIRST_TOTALS, TOTAL_WORDS), np.uint64)
+        self._totals_index = np.zeros(4 * _FIRST_TOTALS, np.uint32)
+        self._state = np.zeros(STATE_SLOTS, np.uint64)
+        self._state[S_FIRST_PANE] = _NO_PANE
+
+    @property
+    def watermark_ns(self) -> int:
+        """Newest time absorbed, less the lateness, since it was last set."""
+        return int(self._state[S_WATERMARK])
+
+    @watermark_ns.setter
+    def watermark_ns(self, value: int) -> None:
+        self._state[S_WATERMARK] = np.uint64(value)
+
+    @property
+    def open_flows(self) -> int:
+        """Flows and folded rows held."""
+        return int(self._state[S_COUNT]) + int(self._coarse_count[0])
+
+    @property
+    def open_packets(self) -> int:
+        """Packets in panes that are not closed."""
+        count = int(self._state[S_TOTALS])
+        return int(self._totals[:count, 3].sum())
+
+    def absorb(self, packets: Words, *, stream: int, rate: int, follow: bool) -> None:
+        """Add all packets: ``packets`` is the (n, 11) word view of records.
+
+        ``stream`` marks the flows; ``rate`` multiplies packets and bytes; with ``follow`` the
+        watermark follows the packets, else it stays what it was set to.
+        """
+        position = 0
+        while True:
+            position = absorb(
+                packets,
+                position,
+                np.uint64(stream),
+                np.uint64(rate),
+                self._pane_ns,
+                self._lateness_ns,
+                follow,
+                self._seed,
+                np.uint64(self._max_flows),
+                self._rows.entries,
+                self._rows.index,
+                self._pane_flows,
+                self._totals,
+                self._totals_index,
+                self._state,
+            )
+            reason = int(self._state[S_REASON])
+            if reason == DONE:
+                return
+            if reason == TABLE_FULL:
+                self._rows.grow(int(self._state[S_COUNT]))
+            elif reason == PANE_FULL:
+                self._fold(int(self._state[S_PANE]))
+            else:
+                self._grow_totals()
+
+    def has_below(self, boundary: int) -> bool:
+        """Whether there are packets of panes below ``boundary``."""
+        return int(self._state[S_FIRST_PANE]) < boundary
+
+    def take(self, boundary: int) -> ClosedPanes:
+        """Remove the panes below ``boundary`` and return what they held."""
+        flows, fed = self._take_flows(boundary)
+        folded = self._take_folded(boundary)
+        totals = self._take_totals(boundary)
+        order = np.argsort(flows[:, PANE], kind="stable")
+        if not np.array_equal(order, np.arange(len(order))):
+            flows = flows[order]
+            fed = None if fed is None else fed[order]
+        return ClosedPanes(flows, fed, folded, totals)
+
+    def _take_flows(self, boundary: int) -> tuple[Words, Words | None]:
+        count = int(self._state[S_COUNT])
+        entries = self._rows.entries
+        fed = None
+        if self._fed is not None:
+            below = entries[:count, PANE] < np.uint64(boundary)
+            fed = self._fed[:count][below]
+            kept = self._fed[:count][~below]
+            self._fed = None
+            if kept.any():
+                self._fed = np.zeros((len(kept), 2), np.uint64)
+                self._fed[:] = kept
+        closed = np.empty(
+            (count_closed(entries, count, np.uint64(boundary)), ENTRY_WORDS), np.uint64
+        )
+        take_closed(entries, self._state, np.uint64(boundary), closed)
+        left = int(self._state[S_COUNT])
+        reindex(entries, left, self._rows.index)
+        self._pane_flows[:] = 0
+        np.add.at(
+            self._pane_flows, (entries[:left, PANE] & np.uint64(PANE_SLOTS - 1)).astype(np.int64), 1
+        )
+        return closed, fed
+
+    def _take_folded(self, boundary: int) -> Words:
+        count = int(self._coarse_count[0])
+        rows = self._coarse.entries[:count]
+        below = rows[:, PANE] < np.uint64(boundary)
+        folded = rows[below]
+        if len(folded):
+            kept = rows[~below]
+            self._coarse.entries[: len(kept)] = kept
+            self._coarse_count[0] = len(kept)
+            reindex(self._coarse.entries, len(kept), self._coarse.index)
+            self._levels = {pane: lv for pane, lv in self._levels.items() if pane >= boundary}
+        return folded
+
+    def _take_totals(self, boundary: int) -> Words:
+        totals = self._totals[: int(self._state[S_TOTALS])]
+        below = totals[:, T_PANE] < np.uint64(boundary)
+        closed, kept = totals[below], totals[~below]
+        self._totals_index[:] = 0
+        self._totals[: len(kept)] = kept
+        self._state[S_TOTALS] = len(kept)
+        self._state[S_LAST_TOTAL] = 0
+        self._reindex_totals()
+        return closed[np.argsort(closed[:, T_PANE], kind="stable")]
+
+    def _grow_totals(self) -> None:
+        larger = np.zeros((2 * len(self._totals), TOTAL_WORDS), np.uint64)
+        larger[: len(self._totals)] = self._totals
+        self._totals = larger
+        self._totals_index = np.zeros(4 * len(larger), np.uint32)
+        self._reindex_totals()
+
+    def _reindex_totals(self) -> None:
+        reindex_totals(self._totals, self._state[S_TOTALS], self._totals_index)
+
+    def _fold(self, pane: int) -> None:
+        count = int(self._state[S_COUNT])
+        entries = self._rows.entries
+        slots = np.uint64(PANE_SLOTS - 1)
+        of_pane = np.flatnonzero((entries[:count, PANE] & slots) == (np.uint64(pane) & slots))
+        if self._fed is None or len(self._fed) < len(entries):
+            larger = np.zeros((len(entries), 2), np.uint64)
+            if self._fed is not None:
+                larger[: len(self._fed)] = self._fed
+            self._fed = larger
+        self._before_fold(entries[of_pane], self._fed[of_pane])
+        self._fed[of_pane, 0] = entries[of_pane, PACKETS]
+        self._fed[of_pane, 1] = entries[of_pane, BYTES]
+
+        weight = np.minimum(entries[of_pane, PACKETS], _MAX_WEIGHT) << np.uint64(44)
+        rank = weight | (entries[of_pane, HASH] >> np.uint64(20))
+        half = len(of_pane) // 2
+        smaller = np.zeros(count, bool)
+        smaller[of_pane[np.argpartition(rank, half)[:half]]] = True
+        doomed = np.flatnonzero(smaller)
+        for number in np.unique(entries[doomed, PANE]).tolist():
+            self._fold_into(entries, doomed[entries[doomed, PANE] == np.uint64(number)], number)
+        kept = np.flatnonzero(~smaller)
+        entries[: len(kept)] = entries[kept]
+        self._fed[: len(kept)] = self._fed[kept]
+        self._fed[len(kept) : count] = 0
+        self._state[S_COUNT] = len(kept)
+        self._pane_flows[int(np.uint64(pane) & slots)] -= np.uint64(half)
+        reindex(entries, len(kept), self._rows.index)
+
+    def _fold_into(self, entries: Words, rows: npt.NDArray[Any], pane: int) -> None:
+        """Fold rows of one pane at its level, then coarsen the pane while it has too many."""
+        self._add_folded(entries, rows, self._levels.setdefault(pane, 1))
+        while True:
+            count = int(self._coarse_count[0])
+            mine = self._coarse.entries[:count, PANE] == np.uint64(pane)
+            level = self._levels[pane]
+            if int(mine.sum()) <= self._max_flows // _COARSE_SHARE or level == _COARSEST:
+                return
+            refold = self._coarse.entries[:count][mine]
+            others = self._coarse.entries[:count][~mine]
+            self._coarse.entries[: len(others)] = others
+            self._coarse_count[0] = len(others)
+            reindex(self._coarse.entries, len(others), self._coarse.index)
+            self._levels[pane] = level + 1
+            self._add_folded(refold, np.arange(len(refold)), level + 1)
+
+    def _add_folded(self, entries: Words, rows: npt.NDArray[Any], level: int) -> None:
+        position = 0
+        while position < len(rows):
+            position = fold_rows(
+                entries,
+                rows,
+                position,
+                level,
+                self._seed,
+                self._coarse.entries,
+                self._coarse.index,
+                self._coarse_count,
+            )
+            if position < len(rows):
+                self._coarse.grow(int(self._coarse_count[0]))

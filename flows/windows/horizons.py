@@ -1,0 +1,173 @@
+"""Horizons: runs of panes whose sketches are merged, closed by the watermark of all partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from flows.sketches.distinct import Distinct
+from flows.sketches.frequency import Frequency
+from flows.windows.tasks import PaneSketch, Sketch
+
+STATE_VERSION: Final = 1
+
+_READERS: Final[dict[str, Callable[[Any], Sketch]]] = {
+    "distinct": Distinct.from_partial,
+    "frequency": Frequency.from_bytes,
+}
+
+
+@dataclass(frozen=True)
+class TaskUpdate:
+    """What one unit holds for one tenant's task; sent even when empty, for its watermark.
+
+    Attributes:
+        partition: topic and partition that the unit is of.
+        offset: of the unit in its partition.
+        watermark_ns: of the partition after the unit.
+        pane_ns: length of a pane.
+        panes: in order of time.
+    """
+
+    partition: str
+    offset: int
+    watermark_ns: int
+    pane_ns: int
+    panes: Sequence[PaneSketch] = ()
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """One revision of a horizon's result.
+
+    Attributes:
+        start_ns: event time at which the horizon starts.
+        horizon_ns: its length.
+        revision: 1 for the first; 0 for late packets that came when it was gone, to be added.
+        sketch: all that the revision knows; must not be changed.
+        late_packets: of revision 0, how many packets it stands for.
+    """
+
+    start_ns: int
+    horizon_ns: int
+    revision: int
+    sketch: Sketch
+    late_packets: int = 0
+
+
+@dataclass
+class _Window:
+    sketch: Sketch
+    owned: bool
+    packets: int = 0
+    revision: int = 0
+    changed: bool = True
+    snapshot: tuple[Any, ...] | None = field(default=None, repr=False)
+
+    def merge(self, other: Sketch) -> None:
+        if not self.owned:
+            self.sketch, self.owned = self.sketch.copy(), True
+        self.sketch.merge(other)  # type: ignore[arg-type]  # a task's sketches are of one kind
+        self.changed, self.snapshot = True, None
+
+
+class HorizonMerger:
+    """Merges one task's panes of all partitions into its horizons.
+
+    A horizon is published when the watermarks of all partitions have passed its end, and again,
+    with the next revision, when late panes change it while it is kept: until the next horizon
+    of its length is closed. Panes that come later are published by themselves as revision 0.
+    Merging commutes, so the order in which partitions report changes no final result.
+
+    Args:
+        horizons_ns: lengths; each a multiple of the pane.
+        partitions: all partitions that will report.
+        state: an earlier ``snapshot``.
+    """
+
+    def __init__(
+        self,
+        horizons_ns: Sequence[int],
+        partitions: Sequence[str],
+        state: tuple[Any, ...] | None = None,
+    ) -> None:
+        self._horizons_ns = tuple(horizons_ns)
+        self._watermarks: dict[str, int] = dict.fromkeys(partitions, 0)
+        self._windows: dict[tuple[int, int], _Window] = {}
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def watermark_ns(self) -> int:
+        """Event time that all partitions have passed."""
+        return min(self._watermarks.values())
+
+    def apply(self, update: TaskUpdate) -> list[WindowResult]:
+        """Merge a unit's panes; returns what is new to publish, in order of time."""
+        before = self.watermark_ns
+        strays: dict[tuple[int, int], _Window] = {}
+        for pane in update.panes:
+            pane_start_ns = pane.pane * update.pane_ns
+            for horizon_ns in self._horizons_ns:
+                start_ns = pane_start_ns - pane_start_ns % horizon_ns
+                key = (start_ns, horizon_ns)
+                gone = start_ns + horizon_ns <= before and key not in self._windows
+                windows = strays if gone else self._windows
+                if key in windows:
+                    windows[key].merge(pane.sketch)
+                else:
+                    windows[key] = _Window(pane.sketch, owned=False)
+                windows[key].packets += pane.packets
+        self._watermarks[update.partition] = max(
+            self._watermarks.get(update.partition, 0), update.watermark_ns
+        )
+        late = [
+            WindowResult(*key, 0, window.sketch, window.packets)
+            for key, window in sorted(strays.items())
+        ]
+        return late + self._publish(self.watermark_ns)
+
+    def _publish(self, watermark_ns: int) -> list[WindowResult]:
+        results = []
+        newest: dict[int, int] = {}
+        closed = sorted(key for key in self._windows if sum(key) <= watermark_ns)
+        for key in closed:
+            window = self._windows[key]
+            newest[key[1]] = key[0]
+            if window.changed:
+                window.revision += 1
+                window.changed, window.snapshot = False, None
+                # The result is read later, while this window may go on changing.
+                window.owned = False
+                results.append(WindowResult(*key, window.revision, window.sketch))
+        for start_ns, horizon_ns in closed:
+            if start_ns != newest[horizon_ns]:
+                del self._windows[start_ns, horizon_ns]
+        return results
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """Immutable, picklable state; only windows that changed are serialised anew."""
+        windows = []
+        for key, window in self._windows.items():
+            if window.snapshot is None:
+                head = (key, window.revision, window.changed, window.packets)
+                window.snapshot = (*head, *_image(window.sketch))
+            windows.append(window.snapshot)
+        return (STATE_VERSION, tuple(self._watermarks.items()), tuple(windows))
+
+    def _restore(self, state: tuple[Any, ...]) -> None:
+        version, watermarks, windows = state
+        if version != STATE_VERSION:
+            msg = f"recovery state has version {version}, this program reads {STATE_VERSION}"
+            raise ValueError(msg)
+        self._watermarks.update(watermarks)
+        for key, revision, changed, packets, kind, image in windows:
+            sketch = _READERS[kind](image)
+            self._windows[key] = _Window(sketch, True, packets, revision, changed)
+
+
+def _image(sketch: Sketch) -> tuple[str, bytes]:
+    if isinstance(sketch, Distinct):
+        return "distinct", sketch.partial()
+    return "frequency", sketch.to_bytes()

@@ -1,0 +1,77 @@
+"""The unit: what one message of a partition closes, and the unit of exactly-once storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.windows.tasks import PaneSketch
+
+Words = npt.NDArray[np.uint64]
+
+END_OF_TIME_NS: Final = 2**63 - 1
+"""Watermark of a partition that has ended."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where packets of a partition come from; flows carry its number.
+
+    Attributes:
+        tenant: whose traffic it is.
+        probe: which probe saw it.
+        sampling_rate: one of how many packets was recorded; counts are multiplied by it.
+        interfaces: interface names by number.
+    """
+
+    tenant: str
+    probe: str
+    sampling_rate: int = 1
+    interfaces: Mapping[int, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Packets that are missing, and why."""
+
+    stream: int
+    pane: int
+    reason: str
+    packets: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Panes that a message closed, with late packets of older panes.
+
+    Attributes:
+        topic: name of the log.
+        partition: of the log.
+        offset: of the message that closed the panes.
+        pane_ns: length of a pane.
+        watermark_ns: of the partition after this message.
+        streams: by number.
+        entries: flow-table entries (n, 16), flows before folded rows.
+        networks: named networks of source and destination, (n, 2).
+        network_names: by number.
+        totals: pane totals (m, 16).
+        drops: packets known to be missing from these panes.
+        sketches: by tenant and task, in order of panes.
+    """
+
+    topic: str
+    partition: str
+    offset: int
+    pane_ns: int
+    watermark_ns: int
+    streams: tuple[Stream, ...]
+    entries: Words
+    networks: npt.NDArray[np.uint16]
+    network_names: tuple[str, ...]
+    totals: Words
+    drops: tuple[Drop, ...]
+    sketches: Mapping[tuple[str, str], list[PaneSketch]]
