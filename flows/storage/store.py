@@ -1,0 +1,187 @@
+"""The store as the rest of the program sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from flows.errors import StoreError
+from flows.storage import migrate, tables
+from flows.storage.address import ChdbAddress, parse
+from flows.storage.embedded import Engine, faults, one_line
+from flows.storage.remote import Server
+from flows.storage.server import ReadServer
+
+_PASSING: Final = (
+    "MEMORY_LIMIT_EXCEEDED",
+    "TOO_MANY_PARTS",
+    "TOO_MANY_SIMULTANEOUS_QUERIES",
+    "TIMEOUT_EXCEEDED",
+)
+"""Faults of an insert that go away by waiting: a merge or a reader has what it needs."""
+
+_PAUSES_S: Final = (0.2, 1.0, 5.0, 15.0)
+
+
+class Store:
+    """An open store: inserts, statements, and which units are stored already.
+
+    Safe to use from several threads. In an embedded store the process owns the directory, and
+    each ``open`` of it in the same process shares one engine; while it is open, other
+    processes read it through a socket in the directory.
+    """
+
+    def __init__(self, setting: str, backend: Engine | Server) -> None:
+        self.setting = setting
+        self._backend: Engine | Server | None = backend
+        self._reads: ReadServer | None = None
+        self.template = backend.template
+
+    @classmethod
+    def open(cls, setting: str, *, migrated: bool = True, serve: bool = True) -> Store:
+        """Open the store that a setting names, and bring its schema up to date.
+
+        Args:
+            setting: see ``address.parse``.
+            migrated: apply missing migrations.
+            serve: answer other processes' queries while the store is open (embedded only).
+
+        Raises:
+            UsageError: the setting can't be read.
+            StoreOwned: another process owns the directory.
+            StoreError: the store can't be opened or migrated.
+        """
+        address = parse(setting)
+        if isinstance(address, ChdbAddress):
+            store = cls(setting, Engine.share(address.directory, "running a job"))
+        else:
+            store = cls(setting, Server(address))
+        try:
+            if migrated:
+                migrate.migrate(store)
+            if serve and isinstance(store._backend, Engine):
+                store._reads = ReadServer.share(store._backend)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @property
+    def _open(self) -> Engine | Server:
+        if self._backend is None:
+            msg = f"the store {self.setting} is closed"
+            raise StoreError(msg)
+        return self._backend
+
+    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        """Insert rows by one Arrow insert, once for each token.
+
+        An insert with a known token changes nothing, in the table and its rollups, even when
+        the rows differ: never use a token again for other contents.
+
+        Args:
+            table: a name in ``tables.SCHEMAS``.
+            rows: columns as that schema says, at most ``tables.MAX_INSERT_ROWS`` rows of one
+                day. No rows, no insert.
+            token: ``table/topic/partition/offset/chunk``.
+
+        Raises:
+            StoreError: the rows don't fit, or the engine refused them.
+        """
+        if not token:
+            msg = f"an insert into {table} needs a token"
+            raise StoreError(msg)
+        fitted = tables.fit(table, rows)
+        if not fitted.num_rows:
+            return
+        backend = self._open
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                backend.insert(table, fitted, token)
+            except faults() as e:
+                if pause_s is None or not any(name in str(e) for name in _PASSING):
+                    msg = f"the store refused rows for {table}: {one_line(e)}"
+                    raise StoreError(msg) from e
+                time.sleep(pause_s)
+            else:
+                return
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Run a statement that gives rows. Enumerations come as their numbers.
+
+        Args:
+            sql: a statement without ``FORMAT``.
+            parameters: values for ``{name:Type}`` in it.
+
+        Raises:
+            StoreError: the engine refused it; its message.
+        """
+        try:
+            with self._open.borrow() as client:
+                data = client.raw_query(sql, parameters=dict(parameters or {}), fmt="Arrow")
+        except faults() as e:
+            raise StoreError(one_line(e)) from e
+        return pa.ipc.open_file(data).read_all()
+
+    def command(
+        self, sql: str, parameters: Mapping[str, Any] | None = None
+    ) -> str | int | Sequence[str] | Any:
+        """Run any statement; give its single value, or a summary.
+
+        Raises:
+            StoreError: the engine refused it; its message.
+        """
+        try:
+            with self._open.borrow() as client:
+                return client.command(sql, parameters=dict(parameters or {}))
+        except faults() as e:
+            raise StoreError(one_line(e)) from e
+
+    def run(self, sql: str) -> str:
+        """Run any statement and give its result as tab-separated text.
+
+        Raises:
+            StoreError: the engine refused it; its message.
+        """
+        return self._open.run(sql)
+
+    def committed(self, topic: str, partition: str, since: int = 0) -> npt.NDArray[np.uint64]:
+        """Offsets whose units are stored, in order and each once.
+
+        Args:
+            topic: topic of the units.
+            partition: partition of the topic.
+            since: leave smaller offsets out.
+
+        Raises:
+            StoreError: the engine refused the query.
+        """
+        rows = self.query(
+            "SELECT DISTINCT offset FROM commits WHERE topic = {topic:String} "
+            "AND partition = {partition:String} AND offset >= {since:UInt64} ORDER BY offset",
+            {"topic": topic, "partition": partition, "since": since},
+        )
+        offsets: npt.NDArray[np.uint64] = rows["offset"].to_numpy()
+        return offsets
+
+    def close(self) -> None:
+        """Stop serving and close; the last store of a process frees the directory."""
+        backend, self._backend = self._backend, None
+        if backend is None:
+            return
+        with contextlib.ExitStack() as stack:
+            stack.callback(backend.close)
+            if self._reads is not None:
+                stack.callback(self._reads.close)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
