@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
 
+TIES: Final = 32
+"""So many rows of equal weight are chosen where there is no room for all."""
+
 _0: Final = np.uint64(0)
 _1: Final = np.uint64(1)
 _LOW: Final = np.uint64(0xFFFFFFFF)
@@ -116,8 +119,8 @@ class Heaviest(NamedTuple):
 def heaviest(packets: U64, n_bytes: U64, count: int) -> Heaviest:
     """The rows that belong to the ``count`` largest by packets or by bytes.
 
-    Of rows that tie with the first one outside, none is taken: the choice then depends on the
-    weights only, not on the order of the rows, and a flood of equal keys chooses nothing.
+    Of rows that tie with the first one outside only ``TIES`` are taken: enough to show some,
+    while a flood of keys of one weight doesn't cost a call of the library each.
 
     Returns:
         Row numbers in order, and the largest packets and bytes of a row not chosen (0 if none).
@@ -127,7 +130,11 @@ def heaviest(packets: U64, n_bytes: U64, count: int) -> Heaviest:
         return Heaviest(np.arange(n), 0, 0)
     chosen = np.zeros(n, np.bool_)
     for weights in (packets, n_bytes):
-        chosen |= weights > np.partition(weights, n - count - 1)[n - count - 1]
+        limit = np.partition(weights, n - count - 1)[n - count - 1]
+        above = weights > limit
+        spare = min(count - np.count_nonzero(above), TIES)
+        chosen |= above
+        chosen[np.flatnonzero(weights == limit)[:spare]] = True
     rest = ~chosen
     return Heaviest(
         np.flatnonzero(chosen),

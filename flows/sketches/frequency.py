@@ -178,7 +178,8 @@ class Frequency:
         """The heaviest keys.
 
         Args:
-            n: a ranking lists at least so many, if there are so many.
+            n: a ranking lists at least so many, if there are so many (beyond ``EXACT_KEYS``:
+                if the library's sketch holds so many).
             share: it lists also every key that may weigh more than this share of the total.
         """
         reach = [int(share * total) for total in self._totals]

@@ -74,13 +74,14 @@ class NaiveFrequency:
         )
 
 
-def heaviest_rows(packets: list[int], n_bytes: list[int], count: int) -> list[int]:
-    """Rows heavier than the first row outside the ``count`` largest, by either weight."""
+def heaviest_rows(packets: list[int], n_bytes: list[int], count: int, ties: int) -> list[int]:
+    """The ``count`` largest rows by either weight, with ``ties`` at most of the lightest."""
     if len(packets) <= count:
         return list(range(len(packets)))
-    limits = [sorted(weights, reverse=True)[count] for weights in (packets, n_bytes)]
-    return [
-        row
-        for row, weights in enumerate(zip(packets, n_bytes, strict=True))
-        if any(weight > limit for weight, limit in zip(weights, limits, strict=True))
-    ]
+    chosen: set[int] = set()
+    for weights in (packets, n_bytes):
+        order = sorted(range(len(weights)), key=lambda row: (-weights[row], row))
+        limit = weights[order[count]]
+        above = [row for row in order[:count] if weights[row] > limit]
+        chosen.update(above, order[len(above) : min(count, len(above) + ties)])
+    return sorted(chosen)

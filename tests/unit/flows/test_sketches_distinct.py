@@ -1,6 +1,7 @@
 """Distinct counts: equal to the library, exact while small, the same in any order."""
 
 import copy
+import math
 import pickle
 
 import datasketches
@@ -92,6 +93,28 @@ def test_one_more_than_the_limit_is_an_estimate():
     estimate = count_of(items_of(EXACT_ITEMS + 1)).estimate()
     assert estimate.confidence == 0.95
     assert estimate.lower <= EXACT_ITEMS + 1 <= estimate.upper
+
+
+@pytest.mark.parametrize("n", [300, 1000, 5000, 20_000, 300_000])
+def test_value_is_the_library_s_and_bounds_are_no_wider(n):
+    """The value is the library's for a merged sketch; bounds lie in its two deviations."""
+    items = items_of(n)
+    estimate = count_of(items).estimate()
+    sketch = datasketches.cpc_sketch.deserialize(published(library_of(items)))
+    assert estimate.value == sketch.get_estimate()
+    # Our lower bound is rounded down, the library's is not.
+    assert math.floor(sketch.get_lower_bound(2)) - 1 <= estimate.lower <= estimate.value
+    assert estimate.value <= estimate.upper <= sketch.get_upper_bound(2) + 1
+
+
+def test_relative_error_tends_to_the_known_constants():
+    """Far below and far above the number of rows it has closed forms."""
+    k = 1 << 12
+    assert distinct.relative_error(1.0, 12) == pytest.approx(math.sqrt(1 / 6 / k), rel=0.01)
+    assert distinct.relative_error(1e9, 12) == pytest.approx(
+        math.sqrt(math.log(2) ** 2 / k), rel=0.01
+    )
+    assert distinct.relative_error(0.0, 12) == 0.0
 
 
 def test_merging_into_small_and_into_large_are_the_same():
