@@ -15,7 +15,7 @@ from probe.capture import CaptureFile
 from probe.synthetic import Traffic
 from schemas.record import PACKET, Packets
 
-MESSAGE_PACKETS: Final = 65_536
+MESSAGE_PACKETS: Final = 262_144
 """Packets in a message of a capture: the grain at which its panes close."""
 
 BATCH_PACKETS: Final = 8_192
@@ -52,7 +52,7 @@ class CaptureLog:
     """Capture files as one partition, each file a stream of its own.
 
     The file whose watermark is lowest is read next, so captures that overlap in time are
-    merged, and those that don't follow each other. A message is at most 65,536 packets of one
+    merged, and those that don't follow each other. A message is at most 262,144 packets of one
     file, which is a function of the files alone.
 
     Args:
@@ -94,7 +94,7 @@ class CaptureLog:
             accumulator.add_stream(Stream(self._tenant, probe, interfaces=names), first_ns)
 
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
-        """Read up to 65,536 packets of the file that is furthest behind."""
+        """Read up to 262,144 packets of the file that is furthest behind."""
         number = accumulator.slowest_stream()
         if number is None:
             return False
@@ -173,7 +173,7 @@ class DemoLog:
         accumulator.add_stream(self._stream, self._traffic.start_ns)
 
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
-        """Generate the next 65,536 packets."""
+        """Generate the next 262,144 packets."""
         first = self.progress.packets
         end = min(first + MESSAGE_PACKETS, self._traffic.packets)
         if first == end:
