@@ -36,12 +36,13 @@ def expand(pattern: str) -> list[Path]:
     if path.exists() or not glob.has_magic(pattern):
         paths = [path]
     else:
-        paths = [Path(name) for name in glob.iglob(str(path), recursive=True)]
-        paths = [path for path in paths if not path.is_dir()]
+        # Path.glob takes no absolute patterns.
+        names = glob.iglob(str(path), recursive=True)  # noqa: PTH207
+        paths = [Path(name) for name in names if not Path(name).is_dir()]
     if not paths:
         msg = f"{pattern} matches no file: check the pattern, and quote it in a shell"
         raise CaptureError(msg)
-    return sorted(paths, key=_reading_order) if len(paths) > 1 else paths
+    return sorted(paths, key=_reading_order)
 
 
 def content_id(paths: Iterable[Path]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import stat
@@ -136,8 +137,8 @@ class CaptureFile:
             msg = f"max_records must not be negative, got {max_records}"
             raise ValueError(msg)
         if out is None:
-            # No record takes less than 16 bytes of a file.
-            most = (self.size_bytes - self.position_bytes) // 16
+            # No record takes less than 16 bytes of a file; the 1 is for one that is cut.
+            most = (self.size_bytes - self.position_bytes) // 16 + 1
             out = np.empty(min(max_records, most), PACKET)
         out = out[:max_records]
         words = as_words(out)
@@ -159,7 +160,9 @@ class CaptureFile:
     def close(self) -> None:
         """Unmap the file; records that were read stay valid."""
         self._bytes = None
-        self._map.close()
+        # While a traceback still refers to the bytes, the map closes with its last reference.
+        with contextlib.suppress(BufferError):
+            self._map.close()
 
     def __enter__(self) -> Self:
         return self
