@@ -33,7 +33,14 @@ class Grouped(NamedTuple):
 
 @numba.njit(nogil=True, cache=True)
 def group_rows(
-    keys: Any, hashes: Any, packets: Any, n_bytes: Any, slots: Any, first: Any, sums: Any
+    keys: Any,
+    hashes: Any,
+    packets: Any,
+    n_bytes: Any,
+    slots: Any,
+    first: Any,
+    packets_sum: Any,
+    bytes_sum: Any,
 ) -> Any:
     """Group rows by key in an open-addressing hash table with linear probing.
 
@@ -45,7 +52,8 @@ def group_rows(
         slots: zeros, (m,) uint64, m a power of two above n. A slot holds the upper half of the
             key's hash and the group's number plus one, so most probes never touch ``keys``.
         first: receives the row at which each group appears first, int64.
-        sums: receives packets and bytes of each group, (n, 2) uint64.
+        packets_sum: receives the packets of each group, (n,) uint64.
+        bytes_sum: receives the bytes of each group, (n,) uint64.
 
     Returns:
         The number of groups.
@@ -62,8 +70,8 @@ def group_rows(
             if entry == _0:
                 slots[slot] = tag | np.uint64(count + 1)
                 first[count] = i
-                sums[count, 0] = packets[i]
-                sums[count, 1] = n_bytes[i]
+                packets_sum[count] = packets[i]
+                bytes_sum[count] = n_bytes[i]
                 count += 1
                 break
             if entry & ~_LOW == tag:
@@ -73,8 +81,8 @@ def group_rows(
                 for word in range(words):
                     same &= keys[other, word] == keys[i, word]
                 if same:
-                    sums[group, 0] += packets[i]
-                    sums[group, 1] += n_bytes[i]
+                    packets_sum[group] += packets[i]
+                    bytes_sum[group] += n_bytes[i]
                     break
             slot = (slot + _1) & mask
     return count
@@ -102,10 +110,12 @@ def group_sum(keys: U64, hashes: U64, packets: U64, n_bytes: U64) -> Grouped:
         raise ValueError(msg)
     slots = np.zeros(1 << (2 * n).bit_length(), np.uint64)
     first = np.empty(n, np.int64)
-    sums = np.empty((n, 2), np.uint64)
-    count = group_rows(keys, hashes, packets, n_bytes, slots, first, sums)
+    sums = np.empty(n, np.uint64), np.empty(n, np.uint64)
+    count = group_rows(keys, hashes, packets, n_bytes, slots, first, *sums)
     rows = first[:count]
-    return Grouped(keys[rows], hashes[rows], sums[:count, 0].copy(), sums[:count, 1].copy())
+    return Grouped(
+        np.take(keys, rows, axis=0), np.take(hashes, rows), sums[0][:count], sums[1][:count]
+    )
 
 
 class Heaviest(NamedTuple):
