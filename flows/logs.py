@@ -16,8 +16,6 @@ INTERRUPTED: Final = 130
 
 LEVEL_VARIABLE: Final = "NETSPECTRA_LOG__LEVEL"
 
-_OFF: Final = logging.CRITICAL + 10
-
 
 def configure(level: str = "info", format: str = "text", stream: TextIO | None = None) -> None:
     """Set up structlog for the whole process; call it once, at the start.
@@ -39,6 +37,7 @@ def configure(level: str = "info", format: str = "text", stream: TextIO | None =
         render = structlog.processors.LogfmtRenderer(key_order=("timestamp", "level", "event"))
     structlog.configure(
         processors=[
+            *([_drop] if level == "off" else []),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -46,11 +45,18 @@ def configure(level: str = "info", format: str = "text", stream: TextIO | None =
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
-            _OFF if level == "off" else logging.getLevelNamesMapping()[level.upper()]
+            logging.CRITICAL if level == "off" else logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+def _drop(logger: Any, method: str, event: Any) -> Any:
+    """Drop a line, even a critical one."""
+    import structlog
+
+    raise structlog.DropEvent
 
 
 def get(name: str) -> Any:
@@ -68,8 +74,8 @@ def debugging() -> bool:
 def report(error: BaseException, stream: TextIO | None = None) -> int:
     """Tell a user why the program ends, and return its exit code.
 
-    Expected errors are a line each; anything else is a line too, which says how to get the
-    traceback. Tracebacks are shown only while `debugging`.
+    Expected errors are a line each, also when the engine wrapped them in one of its own; anything
+    else is a line too, which says how to get the traceback. Tracebacks only while `debugging`.
 
     Args:
         error: What ended the program.
@@ -78,11 +84,22 @@ def report(error: BaseException, stream: TextIO | None = None) -> int:
     stream = stream or sys.stderr
     if debugging() and not isinstance(error, KeyboardInterrupt):
         traceback.print_exception(error, file=stream)
+    error = _expected(error) or error
     for line in _lines(error):
         print(f"netspectra: {line}", file=stream)
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     return error.exit_code if isinstance(error, NetSpectraError) else FAILED
+
+
+def _expected(error: BaseException) -> BaseException | None:
+    """The first error of ours along the chain of causes."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, NetSpectraError | KeyboardInterrupt) or _is_ours(seen):
+            return seen
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return None
 
 
 def _lines(error: BaseException) -> list[str]:
