@@ -117,3 +117,25 @@ def fold_rows(
         folded = entries[row, FOLDED]
         coarse[target, FOLDED] += folded if folded != _0 else _1
     return rows.size
+
+
+@numba.njit(nogil=True, cache=True)
+def remove_rows(entries: Any, fed: Any, count: Any, doomed: Any) -> Any:
+    """Remove the rows that ``doomed`` (bool) marks of the first ``count``, keeping the order.
+
+    ``fed`` (rows, 2) moves with ``entries`` and is zero behind the rows that are left, whose
+    number is returned.
+    """
+    kept = 0
+    for row in range(count):
+        if not doomed[row]:
+            if kept != row:
+                for word in range(ENTRY_WORDS):
+                    entries[kept, word] = entries[row, word]
+                fed[kept, 0] = fed[row, 0]
+                fed[kept, 1] = fed[row, 1]
+            kept += 1
+    for row in range(kept, count):
+        fed[row, 0] = _0
+        fed[row, 1] = _0
+    return kept

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.kernels.flow_table import absorb, count_closed, reindex, reindex_totals, take_closed
-from flows.kernels.fold import fold_rows
+from flows.kernels.fold import fold_rows, remove_rows
 from flows.kernels.layout import (
     BYTES,
     DONE,
@@ -40,6 +40,7 @@ _FIRST_TOTALS: Final = 1024
 _NO_PANE: Final = np.uint64(2**64 - 1)
 _COARSE_SHARE: Final = 4
 _COARSEST: Final = 3
+_PANE_MASK: Final = np.uint64(PANE_SLOTS - 1)
 _MAX_WEIGHT: Final = np.uint64(2**20 - 1)
 
 
@@ -211,7 +212,7 @@ class FlowTable:
         reindex(entries, left, self._rows.index)
         self._pane_flows[:] = 0
         np.add.at(
-            self._pane_flows, (entries[:left, PANE] & np.uint64(PANE_SLOTS - 1)).astype(np.int64), 1
+            self._pane_flows, (entries[:left, PANE] & _PANE_MASK).astype(np.int64), 1
         )
         return closed, fed
 
@@ -252,32 +253,36 @@ class FlowTable:
     def _fold(self, pane: int) -> None:
         count = int(self._state[S_COUNT])
         entries = self._rows.entries
-        slots = np.uint64(PANE_SLOTS - 1)
-        of_pane = np.flatnonzero((entries[:count, PANE] & slots) == (np.uint64(pane) & slots))
-        if self._fed is None or len(self._fed) < len(entries):
-            larger = np.zeros((len(entries), 2), np.uint64)
+        slot = np.uint64(pane) & _PANE_MASK
+        rows = np.flatnonzero(entries[:count, PANE] & _PANE_MASK == slot)
+        fed = self._room_for_fed(len(entries))
+        weights = entries[rows, PACKETS]
+        pending = rows[weights != fed[rows, 0]]
+        self._before_fold(entries[pending], fed[pending])
+        fed[rows, 0] = weights
+        fed[rows, 1] = entries[rows, BYTES]
+
+        rank = np.minimum(weights, _MAX_WEIGHT) << np.uint64(44)
+        rank |= entries[rows, HASH] >> np.uint64(20)
+        half = len(rows) // 2
+        doomed = np.zeros(count, np.bool_)
+        doomed[rows[np.argpartition(rank, half)[:half]]] = True
+        smaller = np.flatnonzero(doomed)
+        panes = entries[smaller, PANE]
+        for number in np.unique(panes).tolist():
+            self._fold_into(entries, smaller[panes == np.uint64(number)], number)
+        kept = remove_rows(entries, fed, count, doomed)
+        self._state[S_COUNT] = kept
+        self._pane_flows[int(slot)] -= np.uint64(half)
+        reindex(entries, kept, self._rows.index)
+
+    def _room_for_fed(self, rows: int) -> Words:
+        if self._fed is None or len(self._fed) < rows:
+            larger = np.zeros((rows, 2), np.uint64)
             if self._fed is not None:
                 larger[: len(self._fed)] = self._fed
             self._fed = larger
-        self._before_fold(entries[of_pane], self._fed[of_pane])
-        self._fed[of_pane, 0] = entries[of_pane, PACKETS]
-        self._fed[of_pane, 1] = entries[of_pane, BYTES]
-
-        weight = np.minimum(entries[of_pane, PACKETS], _MAX_WEIGHT) << np.uint64(44)
-        rank = weight | (entries[of_pane, HASH] >> np.uint64(20))
-        half = len(of_pane) // 2
-        smaller = np.zeros(count, bool)
-        smaller[of_pane[np.argpartition(rank, half)[:half]]] = True
-        doomed = np.flatnonzero(smaller)
-        for number in np.unique(entries[doomed, PANE]).tolist():
-            self._fold_into(entries, doomed[entries[doomed, PANE] == np.uint64(number)], number)
-        kept = np.flatnonzero(~smaller)
-        entries[: len(kept)] = entries[kept]
-        self._fed[: len(kept)] = self._fed[kept]
-        self._fed[len(kept) : count] = 0
-        self._state[S_COUNT] = len(kept)
-        self._pane_flows[int(np.uint64(pane) & slots)] -= np.uint64(half)
-        reindex(entries, len(kept), self._rows.index)
+        return self._fed
 
     def _fold_into(self, entries: Words, rows: npt.NDArray[Any], pane: int) -> None:
         """Fold rows of one pane at its level, then coarsen the pane while it has too many."""
