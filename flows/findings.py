@@ -1,8 +1,8 @@
 """What a run found: sums, rankings, distinct counts, the ledger; ``flows.summary`` prints it.
 
-Rankings cover the whole run and are exact sums over ``flows``; where flows were folded they are
-an interval. Distinct counts and heavy hitters are sketches of one window, the busiest of the
-longest horizon.
+Sums and rankings cover all that the store has of a tenant. Rankings are exact sums over
+``flows``; where flows were folded they are an interval. Distinct counts and heavy hitters are
+sketches of one window, the busiest of the longest horizon.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ def render(
     probes: Sequence[str] | None = None,
     source: str = "",
     elapsed_s: float | None = None,
+    run_packets: int | None = None,
     where: str | None = None,
     console: Console | None = None,
 ) -> Summary:
@@ -38,6 +39,7 @@ def render(
         probes: Only of these probes.
         source: What was read, for the heading.
         elapsed_s: Time that reading took, s.
+        run_packets: Packets that this run stored, where the store may have held others before.
         where: The store's setting, for people; None if the store is temporary.
         console: Where to print, by default stdout.
     """
@@ -46,6 +48,7 @@ def render(
         found,
         heading=f"{source or 'run'}, tenant {tenant}",
         elapsed_s=elapsed_s,
+        run_packets=run_packets,
         where=hide_password(where) if where else None,
         hints=hints(where),
         console=console,
@@ -58,6 +61,7 @@ def show(
     *,
     heading: str,
     elapsed_s: float | None = None,
+    run_packets: int | None = None,
     where: str | None = None,
     hints: Sequence[str] = (),
     console: Console | None = None,
@@ -68,6 +72,7 @@ def show(
         found: What is told.
         heading: The first line.
         elapsed_s: Time that reading took, s.
+        run_packets: Packets that this run stored; by default all.
         where: The store, or None if it is gone.
         hints: Commands to try next.
         console: Where to print, by default stdout.
@@ -77,7 +82,7 @@ def show(
     if not found.packets:
         console.print("  no packets were stored")
     else:
-        _facts(console, found, elapsed_s)
+        _facts(console, found, elapsed_s, found.packets if run_packets is None else run_packets)
         for name, ranking in found.rankings.items():
             _ranking(console, name, ranking, found.bytes)
         _hosts(console, found)
@@ -129,7 +134,7 @@ def make_console() -> Console:
     return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
 
 
-def _facts(console: Console, found: Summary, elapsed_s: float | None) -> None:
+def _facts(console: Console, found: Summary, elapsed_s: float | None, run_packets: int) -> None:
     lines = [
         ("packets", f"{found.packets:,}  ({_parts(found.ip_packets)})"),
         ("bytes", f"{found.bytes:,}  ({scaled(found.bytes, 'B')})"),
@@ -142,17 +147,16 @@ def _facts(console: Console, found: Summary, elapsed_s: float | None) -> None:
         bits = scaled(8 * found.bytes / found.span_s, "bit/s")
         lines.append(("rate", f"{found.packets / found.span_s:,.0f} packets/s, {bits} on average"))
     if elapsed_s:
-        rate = found.packets / elapsed_s
+        rate = run_packets / elapsed_s
         lines.append(("processed in", f"{elapsed_s:,.1f} s, {rate:,.0f} packets/s"))
+    if run_packets != found.packets:
+        lines.append(("of this run", f"{run_packets:,} packets; the store held the others before"))
     if found.late_packets:
         lines.append(("late", f"{found.late_packets:,} packets, counted in their own panes"))
     if found.folded_flows:
         lines.append(("folded", f"{found.folded_flows:,} flows in coarser rows, sums exact"))
-    table = _table("", "")
-    table.show_header = False
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    for name, value in lines:
+        console.print(f"  {name:<13} {value}")
 
 
 def _ranking(console: Console, name: str, ranking: list[Ranked], total_bytes: int) -> None:
@@ -160,7 +164,7 @@ def _ranking(console: Console, name: str, ranking: list[Ranked], total_bytes: in
         return
     folded = any(row.more_bytes for row in ranking)
     how = "between bounds, as flows were folded" if folded else "exact"
-    console.print(f"\n{name} by bytes, whole run, {how}", style="bold")
+    console.print(f"\n{name} by bytes, {how}", style="bold")
     table = _table(name.lower(), "packets>", "bytes>", "share>")
     for row in ranking:
         share = f"{100 * row.bytes / total_bytes:.1f} %" if total_bytes else "-"
@@ -177,9 +181,9 @@ def _hosts(console: Console, found: Summary) -> None:
     console.print("\nDistinct hosts", style="bold")
     if found.hosts:
         text = ", ".join(f"{count:,} {name}" for name, count in found.hosts.items())
-        console.print(f"  whole run, counted exactly: {text} (IP)")
+        console.print(f"  counted exactly: {text} (IP)")
     else:
-        console.print("  whole run: not countable from flows, as some were folded")
+        console.print("  not countable from flows, as some were folded")
     if not found.distinct:
         console.print("  sketches: no horizon has closed yet")
         return

@@ -194,6 +194,16 @@ def test_passwords_are_not_printed(store: Store) -> None:
     assert "hush" not in stream.getvalue()
 
 
+def test_rate_is_of_this_run(store: Store) -> None:
+    """Packets that were stored before don't make this run look faster, and are told apart."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=100)
+    render(store, "exact", elapsed_s=2.0, run_packets=100, console=console)
+    assert "2.0 s, 50 packets/s" in stream.getvalue()
+    assert "100 packets; the store held the others before" in stream.getvalue()
+    assert "held the others" not in printed(store, "exact")
+
+
 def test_numbers_have_prefixes() -> None:
     """Large numbers are written with powers of 1000."""
     shown = [scaled(value, "B") for value in (0, 999, 1500, 2.5e9, 3e18)]
