@@ -1,10 +1,10 @@
 """Errors of the dataflow, each with the exit code it ends the program with.
 
-    NetSpectraError (1)
-    +-- UsageError (2)          settings or arguments that can't be used
-    +-- StoreError (1)          the store can't be opened, or refused a statement
-    |   +-- StoreOwned (1)      another process owns the embedded store
-    +-- SketchError (1)         sketch bytes that are foreign or damaged
+NetSpectraError (1)
++-- UsageError (2)          settings or arguments that can't be used
++-- StoreError (1)          the store can't be opened, or refused a statement
+|   +-- StoreOwned (1)      another process owns the embedded store
++-- SketchError (1)         sketch bytes that are foreign or damaged
 """
 
 from __future__ import annotations

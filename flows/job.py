@@ -8,23 +8,24 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from bytewax.dataflow import Dataflow
 
-from flows import loads, logs, pipeline, summary
-from flows.errors import UsageError
+from flows import logs, pipeline, summary
+from flows.errors import NetSpectraError
 from flows.progress import Progress
 from flows.settings import Settings
 from flows.settings import Task as TaskSettings
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
-from flows.sources.logs import CaptureLog, DemoLog, PacketLog
-from flows.sources.partitions import LogSource, Partition
+from flows.sources import inputs
+from flows.sources.logs import CaptureLog, PacketLog
+from flows.sources.partitions import LogSource
+from flows.storage import loads
 from flows.storage.store import Store
+from flows.windows.control import RunControl
 from flows.windows.fields import FieldList
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
@@ -64,7 +65,7 @@ def directions_of(count: str | tuple[str, ...]) -> frozenset[int] | None:
 
 
 class Job:
-    """One run: the store, what is loaded, the dataflow, and how it ended.
+    """One run: the store, what is read, the dataflow, and how it ended.
 
     Args:
         settings: of the run.
@@ -77,8 +78,7 @@ class Job:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.counts = StoredCounts()
-        self._log = logs.get("job")
-        self._stopping = threading.Event()
+        self._control = RunControl()
         self._networks = Networks(settings.networks)
         self._tasks = tasks_of(settings.tasks)
         self._window = WindowConfig(
@@ -88,50 +88,53 @@ class Job:
             seed=settings.seed,
             directions=directions_of(settings.window.count),
         )
-        self._accumulators: list[PartitionAccumulator] = []
-        self._packet_log: PacketLog | None = None
-        self._load: loads.Load | None = None
-        self._topic = ""
-        make_log = self._captures() if settings.source_kind == "pcap" else None
-        if settings.source_kind not in ("pcap", "demo"):
-            msg = (
-                f"the source {settings.source_kind} is not part of this version: use demo or "
-                "pcap:<file or glob>"
-            )
-            raise UsageError(msg)
+        self._accumulator: PartitionAccumulator | None = None
+        open_input = inputs.find(settings)
         self.store = Store.open(settings.store)
         try:
-            self._packet_log = make_log() if make_log else self._demo()
+            self._input = open_input(self.store)
         except BaseException:
             self.store.close()
             raise
-        self._progress = Progress()
         self._reporter = threading.Thread(target=self._report, daemon=True, name="progress")
         self._done = threading.Event()
         self._started = time.monotonic()
 
     def dataflow(self) -> Dataflow:
         """The dataflow of this run; call it once."""
-        partitions: dict[str, Partition] = {}
-        if self._packet_log is not None:
-            partitions[_PARTITION] = self._partition
-        source = LogSource(partitions, self._stopping.is_set)
+        partitions = {} if self._input.log is None else {_PARTITION: self._partition}
         self._started = time.monotonic()
         self._reporter.start()
         return pipeline.build(
-            source,
-            UnitSink(self.store, self.counts),
-            ResultSink(self.store, self._networks.names),
+            LogSource(partitions, self._control),
+            UnitSink(self.store, self.counts, self._control),
+            ResultSink(self.store, self._networks.names, self._control),
             tasks=self._tasks,
             horizons_ns=self.settings.window.horizons_ns,
-            partitions=[f"{self._topic}/{name}" for name in partitions],
+            partitions=[f"{self._input.topic}/{name}" for name in partitions],
         )
 
     def stop(self, number: int | None = None, frame: FrameType | None = None) -> None:
         """End early and cleanly; a second Ctrl-C ends at once. Usable as a signal handler."""
-        if self._stopping.is_set() and number == signal.SIGINT:
+        if self._control.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._stopping.set()
+        self._control.stop()
+
+    @property
+    def _ended(self) -> bool:
+        """Whether all there was to read has been read."""
+        return self._input.log is None or (
+            self._accumulator is not None and self._accumulator.ended
+        )
+
+    def crashed(self) -> bool:
+        """Whether the dataflow ended without being told to: a fault of ours, with a traceback."""
+        return not (self._ended or self._control.stopping)
+
+    def abandon(self) -> None:
+        """Give everything back after a crash; the next run goes on from ``commits``."""
+        self._done.set()
+        self.store.close()
 
     def finish(self, *, show_summary: bool) -> int:
         """Close everything, tell how it went, and return the exit code."""
@@ -139,130 +142,73 @@ class Job:
         self._done.set()
         if self._reporter.is_alive():
             self._reporter.join()
-        log = self._packet_log
-        ended = log is None or bool(self._accumulators and self._accumulators[0].ended)
-        faults = log.faults if isinstance(log, CaptureLog) else []
         try:
-            if self._load is not None and self._load.topic:
-                loads.record(
-                    self.store,
-                    self._load,
-                    tenant=self.settings.tenant,
-                    digest=self.settings.digest(),
-                    state="finished" if ended else "incomplete",
-                )
-            if show_summary:
-                summary.render(
-                    self.store,
-                    self.settings.tenant,
-                    source=self.settings.source,
-                    elapsed_s=elapsed_s if log is not None else None,
-                    where=self.settings.store,
-                )
+            if self._control.failure is None:
+                self._record()
+                if show_summary:
+                    self._summarise(elapsed_s)
+        except NetSpectraError as error:
+            self._control.fail(error)
         finally:
             self.store.close()
-        for fault in faults:
-            print(f"netspectra: {fault}", file=sys.stderr)
-        if not ended and log is not None:
-            print(f"netspectra: {self._stopped(log)}", file=sys.stderr)
-        return INCOMPLETE if faults or not ended else 0
+        if self._control.failure is not None:
+            return logs.report(self._control.failure)
+        log = self._input.log
+        lines = list(log.faults) if isinstance(log, CaptureLog) else []
+        if log is not None and not self._ended:
+            lines.append(self._stopped(log))
+        for line in lines:
+            print(f"netspectra: {line}", file=sys.stderr)
+        return INCOMPLETE if lines else 0
 
-    def _stopped(self, log: PacketLog) -> str:
-        stored = self.counts.packets + self.counts.skipped_packets
-        waiting = log.progress.packets - stored
-        again = (
-            "run the same command again to go on"
-            if self._load is not None
-            else "demo traffic starts anew at each run"
-        )
-        return (
-            f"stopped: {stored:,} packets are stored, {waiting:,} that were read belong to panes "
-            f"still open and are not; {again}"
-        )
-
-    def _captures(self) -> Callable[[], PacketLog | None]:
-        """Find the captures first, so that a wrong name costs no store."""
-        from probe.capture import CaptureFile
-        from probe.capture.inputs import content_id, expand
-
-        settings = self.settings
-        found: dict[Path, int] = {}
-        for pattern in settings.source_paths:
-            for path in expand(pattern):
-                with CaptureFile(path) as file:
-                    found[path.resolve()] = file.first_ts_ns or 0
-        paths = sorted(found, key=lambda path: (found[path], str(path)))
-        captures: dict[str, loads.Capture] = {}
-        for path in paths:
-            identity = content_id([path])
-            captures.setdefault(identity, loads.Capture(path, identity, settings.probe_name(path)))
-
-        def make() -> PacketLog | None:
-            load = loads.plan(
-                self.store,
-                list(captures.values()),
-                tenant=settings.tenant,
-                digest=settings.digest(),
-                again=settings.again,
-            )
-            for note in load.notes:
-                print(f"netspectra: {note}", file=sys.stderr)
-            if not load.topic:
-                return None
-            self._load, self._topic = load, load.topic
+    def _record(self) -> None:
+        load = self._input.load
+        if load is not None and load.topic:
             loads.record(
                 self.store,
                 load,
-                tenant=settings.tenant,
-                digest=settings.digest(),
-                state="running",
-            )
-            return CaptureLog(
-                [capture.path for capture in load.captures],
-                [found[capture.path] for capture in load.captures],
-                tenant=settings.tenant,
-                probes=[capture.probe for capture in load.captures],
-                decapsulate=settings.capture.decapsulate,
+                tenant=self.settings.tenant,
+                digest=self.settings.digest(),
+                state="finished" if self._ended else "incomplete",
             )
 
-        return make
-
-    def _demo(self) -> PacketLog:
-        from probe.synthetic import Traffic
-
-        settings = self.settings
-        span_ns = settings.demo.packets * 10**9 // settings.demo.packets_per_second
-        pane_ns = self._window.pane_ns
-        start_ns = (time.time_ns() - span_ns) // pane_ns * pane_ns
-        self._topic = f"demo:{start_ns}"
-        traffic = Traffic(
-            seed=settings.demo.seed,
-            packets=settings.demo.packets,
-            packets_per_second=settings.demo.packets_per_second,
-            start_ns=start_ns,
+    def _summarise(self, elapsed_s: float) -> None:
+        summary.render(
+            self.store,
+            self.settings.tenant,
+            source=self.settings.source,
+            elapsed_s=None if self._input.log is None else elapsed_s,
+            run_packets=self.counts.packets,
+            where=self.settings.store,
         )
-        return DemoLog(traffic, tenant=settings.tenant, probe=settings.probe.name or "demo")
+
+    def _stopped(self, log: PacketLog) -> str:
+        stored = self.counts.packets + self.counts.skipped_packets
+        again = (
+            "run the same command again to go on"
+            if self._input.load is not None
+            else "demo traffic starts anew at each run"
+        )
+        return (
+            f"stopped: {stored:,} packets are stored; {log.progress.packets - stored:,} that were "
+            f"read belong to panes still open and are not; {again}"
+        )
 
     def _partition(self) -> tuple[PacketLog, PartitionAccumulator]:
-        assert self._packet_log is not None
-        accumulator = PartitionAccumulator(
-            self._topic, _PARTITION, self._window, self._tasks, self._networks
+        assert self._input.log is not None
+        self._accumulator = PartitionAccumulator(
+            self._input.topic, _PARTITION, self._window, self._tasks, self._networks
         )
-        self._accumulators.append(accumulator)
-        return self._packet_log, accumulator
+        return self._input.log, self._accumulator
 
     def _report(self) -> None:
         """Draw the progress beside the dataflow, so that a slow insert doesn't freeze it."""
-        with self._progress as progress:
+        with Progress() as progress:
             while not self._done.wait(0.1):
-                if self._packet_log is None:
-                    continue
-                at = self._packet_log.progress
-                progress.update(
-                    at.packets,
-                    at.event_time_ns or None,
-                    at.position / at.size if at.size else None,
-                )
+                if self._input.log is not None:
+                    at = self._input.log.progress
+                    done = at.position / at.size if at.size else None
+                    progress.update(at.packets, at.event_time_ns or None, done)
 
 
 def run(settings: Settings, workers: int = 1, *, show_summary: bool = False) -> int:
@@ -281,23 +227,28 @@ def run(settings: Settings, workers: int = 1, *, show_summary: bool = False) -> 
     }
     try:
         cli_main(job.dataflow(), workers_per_process=workers, epoch_interval=EPOCH)
+    except BaseException:
+        job.abandon()
+        raise
     finally:
-        code = job.finish(show_summary=show_summary)
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return code
+    return job.finish(show_summary=show_summary)
 
 
 def start(settings: Settings) -> Dataflow:
     """Set up a run that ``python -m bytewax.run`` carries out; it is finished at exit.
 
-    The runner knows no exit codes but 0 and 1, so an incomplete ledger ends the process itself.
+    The runner knows no exit codes but 0 and 1, so another one ends the process from here.
     """
     job = Job(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, job.stop)
 
     def finish() -> None:
+        if job.crashed():
+            job.abandon()
+            return
         code = job.finish(show_summary=True)
         sys.stdout.flush()
         sys.stderr.flush()

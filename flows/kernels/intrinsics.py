@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -34,7 +34,7 @@ def _no_prefetch(array: Any, index: Any) -> None:
     """Stand in where the JIT is off."""
 
 
-prefetch: Any = _no_prefetch if numba.config.DISABLE_JIT else _prefetch
+prefetch: Any = _no_prefetch if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" else _prefetch
 """``prefetch(array, index)``: ask for the cache line of ``array[index]`` (flat, contiguous).
 
 A hint only (LLVM's ``llvm.prefetch``: read, keep in all levels); it never faults, whatever the

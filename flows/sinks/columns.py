@@ -24,7 +24,11 @@ def words_binary(words: npt.NDArray[np.uint64], width: int) -> pa.Array:
 
 
 def names(codes: npt.NDArray[Any], values: Sequence[str]) -> pa.Array:
-    """A dictionary column: ``values[code]`` for each code."""
+    """A dictionary column: ``values[code]`` for each code; values may repeat."""
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) < len(values):
+        numbers = np.array([distinct.index(value) for value in values], np.int32)
+        codes, values = numbers[codes.astype(np.intp)], distinct
     return pa.DictionaryArray.from_arrays(
         pa.array(codes.astype(np.int32)), pa.array(values, pa.string())
     )

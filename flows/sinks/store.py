@@ -13,8 +13,10 @@ import pyarrow as pa
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from typing_extensions import override
 
+from flows.errors import NetSpectraError
 from flows.operators.horizons import TaskResults
 from flows.sinks import result_rows, unit_rows
+from flows.windows.control import RunControl
 from flows.windows.unit import Unit
 
 
@@ -126,20 +128,37 @@ def _pick(group: TaskResults, *, late: bool) -> TaskResults:
 
 
 class _Partition(StatelessSinkPartition[Any]):
-    def __init__(self, write: Callable[[list[Any]], None]) -> None:
+    """Hands items over until the run fails; after that nothing is stored."""
+
+    def __init__(self, write: Callable[[list[Any]], None], control: RunControl) -> None:
         self._write = write
+        self._control = control
 
     @override
     def write_batch(self, items: list[Any]) -> None:
-        self._write(items)
+        if self._control.failure is not None:
+            return
+        try:
+            self._write(items)
+        except NetSpectraError as error:
+            self._control.fail(error)
 
 
 class UnitSink(DynamicSink[Unit]):
-    """Each worker stores the units that its partitions emit."""
+    """Each worker stores the units that its partitions emit.
 
-    def __init__(self, store: RowStore, counts: StoredCounts) -> None:
+    Args:
+        store: where to.
+        counts: kept up to date.
+        control: told of failures.
+    """
+
+    def __init__(
+        self, store: RowStore, counts: StoredCounts, control: RunControl | None = None
+    ) -> None:
         self._store = store
         self._counts = counts
+        self._control = control or RunControl()
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
@@ -149,15 +168,24 @@ class UnitSink(DynamicSink[Unit]):
             for unit in units:
                 writer.write(unit)
 
-        return _Partition(write)
+        return _Partition(write, self._control)
 
 
 class ResultSink(DynamicSink[TaskResults]):
-    """Each worker stores the results that its keys give."""
+    """Each worker stores the results that its keys give.
 
-    def __init__(self, store: RowStore, network_names: Sequence[str]) -> None:
+    Args:
+        store: where to.
+        network_names: by number, for keys that are networks.
+        control: told of failures.
+    """
+
+    def __init__(
+        self, store: RowStore, network_names: Sequence[str], control: RunControl | None = None
+    ) -> None:
         self._writer = ResultWriter(store, network_names)
+        self._control = control or RunControl()
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
-        return _Partition(self._writer.write)
+        return _Partition(self._writer.write, self._control)

@@ -80,7 +80,7 @@ def _interface_names(unit: Unit, streams: Words, places: Words) -> pa.Array:
     """Names by (stream, interface); one pair per probe is the rule."""
     pairs = (streams << np.uint64(32)) | (places & np.uint64(0xFFFFFFFF))
     if not len(pairs) or (pairs == pairs[0]).all():
-        unique, codes = pairs[:1], np.zeros(len(pairs), np.int32)
+        unique, codes = pairs[:1], np.zeros(len(pairs), np.intp)
     else:
         unique, codes = np.unique(pairs, return_inverse=True)
     texts = [unit.streams[int(p) >> 32].interfaces.get(int(p) & 0xFFFFFFFF, "") for p in unique]

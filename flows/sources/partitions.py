@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
 from flows.sources.logs import PacketLog
+from flows.windows.control import RunControl
 from flows.windows.partition import PartitionAccumulator
 from flows.windows.unit import Unit
+from probe.errors import ProbeError
 
 _SLICE_S: Final = 0.02
 
@@ -27,19 +29,29 @@ class LogPartition(StatefulSourcePartition[Unit, int]):
         self,
         log: PacketLog,
         accumulator: PartitionAccumulator,
-        stopping: Callable[[], bool],
+        control: RunControl,
     ) -> None:
         self._log = log
         self._accumulator = accumulator
-        self._stopping = stopping
+        self._control = control
         self._offset = 0
         self._ended = False
         log.open(accumulator)
 
     @override
     def next_batch(self) -> list[Unit]:
-        if self._ended or self._stopping():
+        if self._control.failure is not None:
+            # Without a snapshot: what the sinks could not store must be read again.
+            raise AbortExecution
+        if self._ended or self._control.stopping:
             raise StopIteration
+        try:
+            return self._read()
+        except ProbeError as error:
+            self._control.fail(error)
+            return []
+
+    def _read(self) -> list[Unit]:
         until = time.monotonic() + _SLICE_S
         while time.monotonic() < until:
             if not self._log.read_message(self._accumulator):
@@ -68,14 +80,14 @@ class LogSource(FixedPartitionedSource[Unit, int]):
 
     Args:
         partitions: what makes each partition's log and accumulator, by name.
-        stopping: asked before each message whether to end early.
+        control: asked before each message whether to end early, told of failures.
     """
 
     def __init__(
-        self, partitions: Mapping[str, Partition], stopping: Callable[[], bool] = lambda: False
+        self, partitions: Mapping[str, Partition], control: RunControl | None = None
     ) -> None:
         self._partitions = partitions
-        self._stopping = stopping
+        self._control = control or RunControl()
 
     @override
     def list_parts(self) -> list[str]:
@@ -84,4 +96,4 @@ class LogSource(FixedPartitionedSource[Unit, int]):
     @override
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> LogPartition:
         log, accumulator = self._partitions[for_part]()
-        return LogPartition(log, accumulator, self._stopping)
+        return LogPartition(log, accumulator, self._control)

@@ -23,6 +23,7 @@ import pyarrow as pa
 from flows.errors import StoreError
 from flows.storage import migrate, statements
 from flows.storage.ownership import Ownership
+from flows.storage.repair import forget_tokens_without_rows
 
 ENGINE_OPTIONS: Final[Mapping[str, int]] = {
     "max_server_memory_usage": 600_000_000,
@@ -111,6 +112,7 @@ class Engine:
         try:
             for leftover in directory.glob("insert-*.arrow"):
                 leftover.unlink()
+            forget_tokens_without_rows(directory)
             with self.borrow() as client:
                 listed = client.command(
                     "SELECT groupArray(lower(name)) FROM system.table_functions"

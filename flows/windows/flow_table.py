@@ -211,9 +211,7 @@ class FlowTable:
         left = int(self._state[S_COUNT])
         reindex(entries, left, self._rows.index)
         self._pane_flows[:] = 0
-        np.add.at(
-            self._pane_flows, (entries[:left, PANE] & _PANE_MASK).astype(np.int64), 1
-        )
+        np.add.at(self._pane_flows, (entries[:left, PANE] & _PANE_MASK).astype(np.int64), 1)
         return closed, fed
 
     def _take_folded(self, boundary: int) -> Words:

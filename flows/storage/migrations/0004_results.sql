@@ -23,7 +23,7 @@ ORDER BY (tenant, task, horizon, window_start, revision)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every revision of the distinct counts; the view distinct_counts shows the newest';
 
-CREATE OR REPLACE VIEW distinct_counts
+CREATE VIEW IF NOT EXISTS distinct_counts
 (
     tenant String COMMENT 'Tenant',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the horizon, event time, UTC, ms',
@@ -94,7 +94,7 @@ SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every revision of the heavy hitters; the view heavy_hitters shows the newest lists';
 
 -- A revision replaces the whole list: a key that left it must not stay behind.
-CREATE OR REPLACE VIEW heavy_hitters
+CREATE VIEW IF NOT EXISTS heavy_hitters
 (
     tenant String COMMENT 'Tenant',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the horizon, event time, UTC, ms',
@@ -172,7 +172,7 @@ ORDER BY (tenant, task, kind, horizon, window_start, revision)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every revision of the sketches; the view sketches shows the newest';
 
-CREATE OR REPLACE VIEW sketches
+CREATE VIEW IF NOT EXISTS sketches
 (
     tenant String COMMENT 'Tenant',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the horizon, event time, UTC, ms',

@@ -1,6 +1,6 @@
 -- Views that every chart starts from.
 
-CREATE OR REPLACE VIEW rates
+CREATE VIEW IF NOT EXISTS rates
 (
     tenant String COMMENT 'Tenant that the probe belongs to',
     probe String COMMENT 'Probe that saw the packets; the file name for a capture',
@@ -23,7 +23,7 @@ FROM
 
 -- The hops follow each other, so the shares that they kept multiply. What is still in flight
 -- is not lost.
-CREATE OR REPLACE VIEW completeness
+CREATE VIEW IF NOT EXISTS completeness
 (
     tenant String COMMENT 'Tenant that the probe belongs to',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the pane, event time, UTC, ms',

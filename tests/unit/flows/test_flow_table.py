@@ -8,9 +8,28 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from flows.kernels.layout import BYTES, DST, FIRST, FOLDED, KIND, LAST, PACKETS, PANE, SRC
-from flows.kernels.layout import PLACE, PORTS, SRC_MAC, T_IPV4, T_IPV6, T_LATE, T_OTHER
-from flows.kernels.layout import T_BYTES, T_PACKETS, T_PANE, T_RECORDS
+from flows.kernels.layout import (
+    BYTES,
+    DST,
+    FIRST,
+    FOLDED,
+    KIND,
+    LAST,
+    PACKETS,
+    PANE,
+    PLACE,
+    PORTS,
+    SRC,
+    SRC_MAC,
+    T_BYTES,
+    T_IPV4,
+    T_IPV6,
+    T_LATE,
+    T_OTHER,
+    T_PACKETS,
+    T_PANE,
+    T_RECORDS,
+)
 from flows.windows.flow_table import ClosedPanes, FlowTable
 from schemas.record import Packets, as_words
 from tests.support.naive_flows import naive_flows, naive_late, random_packets
@@ -112,13 +131,17 @@ def test_closed_panes_leave_and_open_ones_stay() -> None:
     merged: dict[tuple[Any, ...], list[int]] = as_dict(first.flows)
     for key, values in as_dict(second.flows).items():
         old = merged.get(key)
-        merged[key] = values if old is None else [
-            old[0] + values[0],
-            old[1] + values[1],
-            min(old[2], values[2]),
-            max(old[3], values[3]),
-            old[4] | values[4],
-        ]
+        merged[key] = (
+            values
+            if old is None
+            else [
+                old[0] + values[0],
+                old[1] + values[1],
+                min(old[2], values[2]),
+                max(old[3], values[3]),
+                old[4] | values[4],
+            ]
+        )
     assert merged == naive_flows(packets, PANE_NS)
 
 

@@ -24,9 +24,14 @@ Again = Literal["skip", "replace", "add"]
 class LoadStore(Protocol):
     """What of the store is needed here."""
 
-    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table: ...
-    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> Any: ...
-    def insert(self, table: str, rows: pa.Table, token: str) -> None: ...
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+        """Run a statement that gives rows."""
+
+    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> Any:
+        """Run a statement that changes something."""
+
+    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        """Insert rows in one step."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""What a run reads: finds captures or sets up demo traffic, and asks what is stored already."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.errors import UsageError
+from flows.settings import Settings
+from flows.sources.logs import CaptureLog, DemoLog, PacketLog
+from flows.storage import loads
+
+
+@dataclass(frozen=True)
+class Input:
+    """The log to read, and under which name.
+
+    Attributes:
+        topic: name of the log in ``commits``; empty when there is nothing to read.
+        log: the packets; None when there is nothing to read.
+        load: the captures that are loaded; None for other traffic.
+    """
+
+    topic: str
+    log: PacketLog | None
+    load: loads.Load | None = None
+
+
+Opener = Callable[[loads.LoadStore], Input]
+"""Decides what to read, given what the store holds."""
+
+
+def find(settings: Settings) -> Opener:
+    """Look for what the settings name, before a store is opened for it.
+
+    Raises:
+        CaptureError: a capture isn't there or can't be read.
+        UsageError: the source is not part of this version.
+    """
+    if settings.source_kind == "pcap":
+        return _captures(settings)
+    if settings.source_kind == "demo":
+        return lambda store: _demo(settings)
+    msg = (
+        f"the source {settings.source_kind} is not part of this version: use demo or "
+        "pcap:<file or glob>"
+    )
+    raise UsageError(msg)
+
+
+def _captures(settings: Settings) -> Opener:
+    from probe.capture import CaptureFile
+    from probe.capture.inputs import content_id, expand
+
+    first_ns: dict[Path, int] = {}
+    for pattern in settings.source_paths:
+        for path in expand(pattern):
+            with CaptureFile(path) as file:
+                first_ns[path.resolve()] = file.first_ts_ns or 0
+    captures: dict[str, loads.Capture] = {}
+    for path in sorted(first_ns, key=lambda path: (first_ns[path], str(path))):
+        identity = content_id([path])
+        captures.setdefault(identity, loads.Capture(path, identity, settings.probe_name(path)))
+
+    def open_captures(store: loads.LoadStore) -> Input:
+        load = loads.plan(
+            store,
+            list(captures.values()),
+            tenant=settings.tenant,
+            digest=settings.digest(),
+            again=settings.again,
+        )
+        for note in load.notes:
+            print(f"netspectra: {note}", file=sys.stderr)
+        if not load.topic:
+            return Input("", None, load)
+        loads.record(store, load, tenant=settings.tenant, digest=settings.digest(), state="running")
+        log = CaptureLog(
+            [capture.path for capture in load.captures],
+            [first_ns[capture.path] for capture in load.captures],
+            tenant=settings.tenant,
+            probes=[capture.probe for capture in load.captures],
+            decapsulate=settings.capture.decapsulate,
+        )
+        return Input(load.topic, log, load)
+
+    return open_captures
+
+
+def _demo(settings: Settings) -> Input:
+    """Demo traffic that ends now, so that charts of the last minutes show it."""
+    from probe.synthetic import Traffic
+
+    span_ns = settings.demo.packets * 10**9 // settings.demo.packets_per_second
+    pane_ns = settings.window.pane_ns
+    start_ns = (time.time_ns() - span_ns) // pane_ns * pane_ns
+    traffic = Traffic(
+        seed=settings.demo.seed,
+        packets=settings.demo.packets,
+        packets_per_second=settings.demo.packets_per_second,
+        start_ns=start_ns,
+    )
+    probe = settings.probe.name or "demo"
+    return Input(f"demo:{start_ns}", DemoLog(traffic, tenant=settings.tenant, probe=probe))

@@ -1,0 +1,37 @@
+"""How a run is told to end, and why: shared by its source, its sinks and its signal handlers."""
+
+from __future__ import annotations
+
+import threading
+
+
+class RunControl:
+    """Flags of one run, safe to set from any thread or a signal handler.
+
+    Expected failures travel this way instead of as exceptions: bytewax ends the process with a
+    panic and two stack traces when a step raises.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._failure: Exception | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run shall end early."""
+        return self._stopping.is_set()
+
+    @property
+    def failure(self) -> Exception | None:
+        """The first failure, if any."""
+        return self._failure
+
+    def stop(self) -> None:
+        """End early, after what has been emitted is stored."""
+        self._stopping.set()
+
+    def fail(self, error: Exception) -> None:
+        """End because of ``error``; what is not stored by now will not be."""
+        if self._failure is None:
+            self._failure = error
+        self._stopping.set()

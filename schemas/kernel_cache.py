@@ -1,0 +1,56 @@
+"""Where numba keeps compiled kernels: one folder for each state of their sources.
+
+numba notices a change of the file that a kernel is in, but not of the helpers that were
+compiled into it from other files; after an upgrade it would run old code. So the folder's name
+is a digest of all files with kernels. It is chosen before numba is imported, by ``schemas``
+itself, which every package of ours imports first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "NUMBA_CACHE_DIR"
+_KERNELS: Final = (
+    "schemas/hashing.py",
+    "probe/capture/*.py",
+    "probe/synthetic/*.py",
+    "flows/kernels/*.py",
+)
+_KEPT: Final = 3
+
+
+def use() -> None:
+    """Point numba to the folder, unless the user chose one or none can be written."""
+    if VARIABLE in os.environ:
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "netspectra"
+    folder = base / f"kernels-{digest()}"
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            _forget_old(base)
+        folder.touch()
+    except OSError:
+        return  # numba's own choice, beside the sources, may still be writable
+    os.environ[VARIABLE] = str(folder)
+
+
+def digest() -> str:
+    """Digest of the sources that hold kernels or helpers of kernels, and where they are."""
+    root = Path(__file__).resolve().parent.parent
+    hasher = hashlib.blake2b(str(root).encode(), digest_size=8)
+    for pattern in _KERNELS:
+        for path in sorted(root.glob(pattern)):
+            hasher.update(path.name.encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()
+
+
+def _forget_old(base: Path) -> None:
+    folders = sorted(base.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in folders[_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)

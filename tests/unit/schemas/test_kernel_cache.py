@@ -1,0 +1,64 @@
+"""The folder of compiled kernels follows the sources."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas import kernel_cache
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache home of the test's own, and no choice by the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(kernel_cache.VARIABLE, raising=False)
+    return tmp_path / "netspectra"
+
+
+def test_the_folder_is_named_after_the_sources(home: Path) -> None:
+    """The chosen folder exists and carries the digest."""
+    kernel_cache.use()
+    folder = home / f"kernels-{kernel_cache.digest()}"
+    assert os.environ[kernel_cache.VARIABLE] == str(folder)
+    assert folder.is_dir()
+
+
+def test_a_users_choice_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An existing setting is not touched."""
+    monkeypatch.setenv(kernel_cache.VARIABLE, "elsewhere")
+    kernel_cache.use()
+    assert os.environ[kernel_cache.VARIABLE] == "elsewhere"
+    assert not home.exists()
+
+
+def test_old_folders_go(home: Path) -> None:
+    """Only the newest few folders are kept."""
+    for age in range(6):
+        old = home / f"kernels-{age}"
+        old.mkdir(parents=True)
+        os.utime(old, (1000 + age, 1000 + age))
+    kernel_cache.use()
+    left = sorted(path.name for path in home.iterdir())
+    assert left == sorted([f"kernels-{kernel_cache.digest()}", "kernels-4", "kernels-5"])
+
+
+def test_no_writable_place_is_no_failure(home: Path) -> None:
+    """Where nothing can be written numba's own choice stands."""
+    home.write_text("a file, not a folder")
+    kernel_cache.use()
+    assert kernel_cache.VARIABLE not in os.environ
+
+
+def test_it_is_chosen_before_numba_is_imported() -> None:
+    """Importing a kernel finds the folder in numba's configuration."""
+    code = "import flows.kernels.fold, numba, os; print(numba.config.CACHE_DIR)"
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert f"kernels-{kernel_cache.digest()}" in done.stdout
