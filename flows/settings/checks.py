@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from flows.settings.model import Settings
 
-MIN_PANE = timedelta(milliseconds=10)
+MIN_PANE = timedelta(seconds=1)
 MAX_HORIZON = timedelta(days=1)
 
 Problem = tuple[tuple[str | int, ...], Any, str]
@@ -41,8 +41,9 @@ def check(settings: Settings) -> None:
 
 def _windows(settings: Settings) -> Iterator[Problem]:
     window = settings.window
-    if not MIN_PANE <= window.pane <= MAX_HORIZON:
-        yield ("window", "pane"), window.pane, "between 10ms and 86400s"
+    # The tables give horizons, and the pane is one, in whole seconds.
+    if not MIN_PANE <= window.pane <= MAX_HORIZON or window.pane % MIN_PANE:
+        yield ("window", "pane"), window.pane, "whole seconds between 1s and 86400s"
         return
     pane = format_duration(window.pane)
     for horizon in window.horizons:

@@ -76,7 +76,7 @@ class Task(BaseModel):
     key: Fields = ()
     elements: Fields = ()
     top: Annotated[Count, Field(ge=1, le=1000)] = 10
-    lg_k: Annotated[int, Field(ge=4, le=21)] = 12
+    lg_k: Annotated[int, Field(ge=4, le=16)] = 12
     memory_kb: Annotated[Count, Field(ge=16, le=65_536)] = 1024
 
     @model_validator(mode="after")

@@ -149,7 +149,14 @@ def test_all_problems_at_once() -> None:
 @pytest.mark.parametrize(
     ("env", "expected"),
     [
-        ({"WINDOW__PANE": "9ms"}, "NETSPECTRA_WINDOW__PANE = 9ms: wanted between 10ms and 86400s"),
+        (
+            {"WINDOW__PANE": "1500ms"},
+            "NETSPECTRA_WINDOW__PANE = 1500ms: wanted whole seconds between 1s and 86400s",
+        ),
+        (
+            {"WINDOW__PANE": "0s"},
+            "NETSPECTRA_WINDOW__PANE = 0s: wanted whole seconds between 1s and 86400s",
+        ),
         ({"WINDOW__PANE": "7s"}, "window.horizons = 60s (the default): wanted multiples of the "),
         ({"WINDOW__HORIZONS": "61s"}, "NETSPECTRA_WINDOW__HORIZONS = 61s: wanted multiples of"),
         ({"WINDOW__HORIZONS": "1s"}, "NETSPECTRA_WINDOW__HORIZONS = 1s: wanted multiples of the"),
@@ -298,7 +305,7 @@ def test_dump_is_a_settings_file() -> None:
     env = {
         "NETSPECTRA_TASKS": tasks,
         "NETSPECTRA_SOURCE": "pcap:a b#${c}.pcap",
-        "NETSPECTRA_WINDOW__PANE": "500ms",
+        "NETSPECTRA_WINDOW__PANE": "3s",
         "NETSPECTRA_WINDOW__COUNT": "eth0,eth1",
         "NETSPECTRA_NETWORKS__DNS": "1.1.1.1/32",
         "NETSPECTRA_LOG__LEVEL": "off",
