@@ -114,14 +114,12 @@ class Engine:
                 leftover.unlink()
             forget_tokens_without_rows(directory)
             with self.borrow() as client:
-                listed = client.command(
-                    "SELECT groupArray(lower(name)) FROM system.table_functions"
-                )
+                listed = client.raw_query("SELECT lower(name) FROM system.table_functions")
         except faults() as e:
             self._shut()
             msg = f"the store chdb:{directory} can't be opened: {one_line(e)}"
             raise StoreError(msg) from e
-        self.table_functions = frozenset(listed.split())
+        self.table_functions = frozenset(listed.decode().split())
 
     @classmethod
     def share(cls, directory: Path, purpose: str) -> Engine:
@@ -252,7 +250,7 @@ class Engine:
         }
         options = "&".join(f"{name}={value}" for name, value in session.items())
         try:
-            handle: Any = chdb.connect(f"{self.directory}?{options}")  # type: ignore[no-untyped-call]
+            handle: Any = chdb.connect(f"{self.directory}?{options}")
             with closing(handle):
                 if fmt in STREAMED_FORMATS:
                     with handle.send_query(sql, fmt, params=parameters) as stream:

@@ -35,8 +35,8 @@ MAX_QUERIES: Final = 4
 _WAIT_S: Final = 10.0
 _SHORT_PREFIX: Final = "netspectra-"
 _STATUS: Final = {
-    **dict.fromkeys((16, 46, 47, 50, 60, 81, 115), HTTPStatus.NOT_FOUND),
-    **dict.fromkeys((6, 26, 27, 36, 38, 41, 42, 43, 53, 62, 73), HTTPStatus.BAD_REQUEST),
+    **dict.fromkeys((16, 46, 47, 50, 60, 73, 81, 115), HTTPStatus.NOT_FOUND),
+    **dict.fromkeys((6, 26, 27, 36, 38, 41, 42, 43, 53, 62), HTTPStatus.BAD_REQUEST),
     159: HTTPStatus.REQUEST_TIMEOUT,
     164: HTTPStatus.FORBIDDEN,
     202: HTTPStatus.SERVICE_UNAVAILABLE,

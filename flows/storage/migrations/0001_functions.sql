@@ -1,8 +1,8 @@
 -- Functions that make addresses, protocols and flags readable in SQL.
 
 -- Is an address (IPv6, IPv4 or text) inside a network? The network is text such as
--- '10.0.0.0/8', '2001:db8::/32' or a lone address. Both ends of the range are constants when
--- the network is, so a key or an index on the address serves.
+-- '10.0.0.0/8', '2001:db8::/32' or a lone address. When the network is constant, the two ends of
+-- its range are worked out once.
 CREATE OR REPLACE FUNCTION in_net AS (addr, cidr) ->
     toIPv6(addr) BETWEEN
         IPv6CIDRToRange(toIPv6(splitByChar('/', cidr)[1]), toUInt8(

@@ -25,10 +25,10 @@ COMMENT 'Every revision of the distinct counts; the view distinct_counts shows t
 
 CREATE VIEW IF NOT EXISTS distinct_counts
 (
-    tenant String COMMENT 'Tenant',
+    tenant LowCardinality(String) COMMENT 'Tenant',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the horizon, event time, UTC, ms',
     horizon UInt32 COMMENT 'Length of the horizon, s',
-    task String COMMENT 'Name of the task',
+    task LowCardinality(String) COMMENT 'Name of the task',
     estimate Float64 COMMENT 'Estimated number of different elements',
     lower Float64 COMMENT 'Lower bound of the number of different elements',
     upper Float64 COMMENT 'Upper bound of the number of different elements',
@@ -96,10 +96,10 @@ COMMENT 'Every revision of the heavy hitters; the view heavy_hitters shows the n
 -- A revision replaces the whole list: a key that left it must not stay behind.
 CREATE VIEW IF NOT EXISTS heavy_hitters
 (
-    tenant String COMMENT 'Tenant',
+    tenant LowCardinality(String) COMMENT 'Tenant',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the horizon, event time, UTC, ms',
     horizon UInt32 COMMENT 'Length of the horizon, s',
-    task String COMMENT 'Name of the task',
+    task LowCardinality(String) COMMENT 'Name of the task',
     ranked_by Enum8('packets' = 1, 'bytes' = 2) COMMENT 'Metric by which the list is ranked',
     rank UInt16 COMMENT 'Place in the list, from 1',
     key Map(LowCardinality(String), String) COMMENT 'Fields of the key in the order of the task',
@@ -174,11 +174,11 @@ COMMENT 'Every revision of the sketches; the view sketches shows the newest';
 
 CREATE VIEW IF NOT EXISTS sketches
 (
-    tenant String COMMENT 'Tenant',
+    tenant LowCardinality(String) COMMENT 'Tenant',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the horizon, event time, UTC, ms',
     horizon UInt32 COMMENT 'Length of the horizon, s',
-    task String COMMENT 'Name of the task',
-    kind String COMMENT 'Kind of sketch, such as cpc',
+    task LowCardinality(String) COMMENT 'Name of the task',
+    kind LowCardinality(String) COMMENT 'Kind of sketch, such as cpc',
     version UInt16 COMMENT 'Version of the format of the bytes',
     sketch String COMMENT 'Serialised sketch, bytes',
     revision UInt32 COMMENT 'Version of the result',

@@ -2,8 +2,8 @@
 
 CREATE VIEW IF NOT EXISTS rates
 (
-    tenant String COMMENT 'Tenant that the probe belongs to',
-    probe String COMMENT 'Probe that saw the packets; the file name for a capture',
+    tenant LowCardinality(String) COMMENT 'Tenant that the probe belongs to',
+    probe LowCardinality(String) COMMENT 'Probe that saw the packets; the file name for a capture',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the pane, event time, UTC, ms',
     seconds Float64 COMMENT 'Length of the pane, s',
     bits_per_second Float64 COMMENT 'Layer-2 bits per second, all interfaces and directions',
@@ -25,9 +25,9 @@ FROM
 -- is not lost.
 CREATE VIEW IF NOT EXISTS completeness
 (
-    tenant String COMMENT 'Tenant that the probe belongs to',
+    tenant LowCardinality(String) COMMENT 'Tenant that the probe belongs to',
     window_start DateTime64(3, 'UTC') COMMENT 'Start of the pane, event time, UTC, ms',
-    probe String COMMENT 'Probe that the packets came from',
+    probe LowCardinality(String) COMMENT 'Probe that the packets came from',
     seen UInt64 COMMENT 'Packets that reached the first hop that reports',
     dropped UInt64 COMMENT 'Packets lost at any hop',
     percent_complete Float64 COMMENT 'Share of the packets that was not lost, percent; 100 when nothing was dropped'
