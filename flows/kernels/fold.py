@@ -34,6 +34,7 @@ from flows.kernels.layout import (
     LEVEL_SHIFT,
     PACKETS,
     PANE,
+    PANE_SLOTS,
     PLACE,
     PORTS,
     SRC_MAC,
@@ -46,6 +47,9 @@ _HIGH16 = np.uint64(0xFFFF000000000000)
 _HIGH32 = np.uint64(0xFFFFFFFF00000000)
 _LEVEL = np.uint64(0xFF) << LEVEL_SHIFT
 _TCP_FLAGS = np.uint64(0xFF) << np.uint64(48)
+_20, _44 = np.uint64(20), np.uint64(44)
+_MAX_WEIGHT = np.uint64(2**20 - 1)
+_SLOT_MASK = np.uint64(PANE_SLOTS - 1)
 _IPV4_NET = np.uint64(0x00FFFFFFFFFFFFFF)  # clears the last octet of ::ffff:a.b.c.d
 _IPV6_NET = np.uint64(0x0000FFFFFFFFFFFF)  # keeps the first six octets
 _MAPPED_LOW = np.uint64(0xFFFF0000)  # octets 8..11 of a mapped address, little endian
@@ -117,6 +121,58 @@ def fold_rows(
         folded = entries[row, FOLDED]
         coarse[target, FOLDED] += folded if folded != _0 else _1
     return rows.size
+
+
+@numba.njit(nogil=True, cache=True)
+def rank_rows(
+    entries: Any, fed: Any, count: Any, slot: Any, rows: Any, ranks: Any, pending: Any
+) -> Any:
+    """List the flows of a pane slot with their rank, and which are not fed entirely.
+
+    Of the first ``count`` entries, those whose pane falls into ``slot``: row numbers into
+    ``rows`` (int64), ranks into ``ranks`` (uint64: packets, then bits of the key's hash), and
+    the row numbers of those with packets that were not fed (``fed``, (rows, 2)) into
+    ``pending``.
+
+    Returns:
+        How many rows, how many pending, and the lowest and highest pane among the rows.
+    """
+    found = 0
+    waiting = 0
+    lowest = ~_0
+    highest = _0
+    for row in range(count):
+        pane = entries[row, PANE]
+        if pane & _SLOT_MASK != slot:
+            continue
+        lowest = min(lowest, pane)
+        highest = max(highest, pane)
+        packets = entries[row, PACKETS]
+        rows[found] = row
+        ranks[found] = (min(packets, _MAX_WEIGHT) << _44) | (entries[row, HASH] >> _20)
+        found += 1
+        if packets != fed[row, 0]:
+            pending[waiting] = row
+            waiting += 1
+    return found, waiting, lowest, highest
+
+
+@numba.njit(nogil=True, cache=True)
+def gather(entries: Any, rows: Any, out: Any) -> None:
+    """Copy ``entries[rows]`` to ``out``."""
+    for at in range(rows.size):
+        row = rows[at]
+        for word in range(ENTRY_WORDS):
+            out[at, word] = entries[row, word]
+
+
+@numba.njit(nogil=True, cache=True)
+def mark_fed(entries: Any, rows: Any, fed: Any) -> None:
+    """Note in ``fed`` (rows, 2) that all packets and bytes of ``rows`` were fed."""
+    for at in range(rows.size):
+        row = rows[at]
+        fed[row, 0] = entries[row, PACKETS]
+        fed[row, 1] = entries[row, BYTES]
 
 
 @numba.njit(nogil=True, cache=True)

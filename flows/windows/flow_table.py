@@ -10,13 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.kernels.flow_table import absorb, count_closed, reindex, reindex_totals, take_closed
-from flows.kernels.fold import fold_rows, remove_rows
+from flows.kernels.fold import fold_rows, gather, mark_fed, rank_rows, remove_rows
 from flows.kernels.layout import (
-    BYTES,
     DONE,
     ENTRY_WORDS,
-    HASH,
-    PACKETS,
     PANE,
     PANE_FULL,
     PANE_SLOTS,
@@ -41,7 +38,6 @@ _NO_PANE: Final = np.uint64(2**64 - 1)
 _COARSE_SHARE: Final = 4
 _COARSEST: Final = 3
 _PANE_MASK: Final = np.uint64(PANE_SLOTS - 1)
-_MAX_WEIGHT: Final = np.uint64(2**20 - 1)
 
 
 def _index_for(rows: int) -> Words:
@@ -252,27 +248,32 @@ class FlowTable:
         count = int(self._state[S_COUNT])
         entries = self._rows.entries
         slot = np.uint64(pane) & _PANE_MASK
-        rows = np.flatnonzero(entries[:count, PANE] & _PANE_MASK == slot)
         fed = self._room_for_fed(len(entries))
-        weights = entries[rows, PACKETS]
-        pending = rows[weights != fed[rows, 0]]
-        self._before_fold(entries[pending], fed[pending])
-        fed[rows, 0] = weights
-        fed[rows, 1] = entries[rows, BYTES]
+        rows, pending = np.empty(count, np.int64), np.empty(count, np.int64)
+        ranks = np.empty(count, np.uint64)
+        found, waiting, lowest, highest = rank_rows(entries, fed, count, slot, rows, ranks, pending)
+        self._feed_rows(entries, pending[:waiting], fed)
 
-        rank = np.minimum(weights, _MAX_WEIGHT) << np.uint64(44)
-        rank |= entries[rows, HASH] >> np.uint64(20)
-        half = len(rows) // 2
+        half = found // 2
         doomed = np.zeros(count, np.bool_)
-        doomed[rows[np.argpartition(rank, half)[:half]]] = True
+        doomed[rows[np.argpartition(ranks[:found], half)[:half]]] = True
         smaller = np.flatnonzero(doomed)
-        panes = entries[smaller, PANE]
-        for number in np.unique(panes).tolist():
-            self._fold_into(entries, smaller[panes == np.uint64(number)], number)
+        if lowest == highest:
+            self._fold_into(entries, smaller, int(lowest))
+        else:
+            panes = entries[smaller, PANE]
+            for number in np.unique(panes).tolist():
+                self._fold_into(entries, smaller[panes == np.uint64(number)], number)
         kept = remove_rows(entries, fed, count, doomed)
         self._state[S_COUNT] = kept
         self._pane_flows[int(slot)] -= np.uint64(half)
         reindex(entries, kept, self._rows.index)
+
+    def _feed_rows(self, entries: Words, rows: npt.NDArray[np.int64], fed: Words) -> None:
+        waiting = np.empty((len(rows), ENTRY_WORDS), np.uint64)
+        gather(entries, rows, waiting)
+        self._before_fold(waiting, fed[rows])
+        mark_fed(entries, rows, fed)
 
     def _room_for_fed(self, rows: int) -> Words:
         if self._fed is None or len(self._fed) < rows:
