@@ -194,8 +194,8 @@ class FlowTable:
         fed = None
         if self._fed is not None:
             below = entries[:count, PANE] < np.uint64(boundary)
-            fed = self._fed[:count][below]
-            kept = self._fed[:count][~below]
+            known = self._room_for_fed(count)[:count]
+            fed, kept = known[below], known[~below]
             self._fed = None
             if kept.any():
                 self._fed = np.zeros((len(kept), 2), np.uint64)
