@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS flows
 (
     tenant LowCardinality(String) COMMENT 'Tenant that the probe belongs to',
     probe LowCardinality(String) COMMENT 'Probe that saw the packets; the file name for a capture',
-    window_start DateTime64(3, 'UTC') COMMENT 'Start of the pane, event time, UTC, ms' CODEC(Delta, ZSTD(1)),
+    window_start DateTime64(3, 'UTC') COMMENT 'Start of the pane, event time, UTC, ms' CODEC(GCD, T64, ZSTD(1)),
     src_addr IPv6 COMMENT 'Source address; IPv4 as ::ffff:a.b.c.d; :: for non-IP' CODEC(ZSTD(1)),
     dst_addr IPv6 COMMENT 'Destination address; IPv4 as ::ffff:a.b.c.d; :: for non-IP' CODEC(ZSTD(1)),
     src_port UInt16 COMMENT 'Source port; 0 where there is none' CODEC(ZSTD(1)),
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS flows
     tcp_flags UInt8 COMMENT 'TCP flags of all packets, OR-ed; see tcp_flags_text()' CODEC(ZSTD(1)),
     sampling_rate UInt32 COMMENT 'Packets that one captured packet stands for; 1 without sampling' CODEC(ZSTD(1)),
     folded_flows UInt32 COMMENT 'Flows that a folded row stands for; 0 for an ordinary row' CODEC(ZSTD(1)),
-    ingested_at DateTime('UTC') DEFAULT now() COMMENT 'Time of the insert, UTC, s' CODEC(Delta, ZSTD(1)),
+    ingested_at DateTime('UTC') DEFAULT now() COMMENT 'Time of the insert, UTC, s' CODEC(ZSTD(1)),
     INDEX src_addr_bloom src_addr TYPE bloom_filter(0.01) GRANULARITY 4,
     INDEX dst_addr_bloom dst_addr TYPE bloom_filter(0.01) GRANULARITY 4
 )

@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS flows_1m
 (
     tenant LowCardinality(String) COMMENT 'Tenant that the probe belongs to',
     probe LowCardinality(String) COMMENT 'Probe that saw the packets; the file name for a capture',
-    window_start DateTime64(3, 'UTC') COMMENT 'Start of the minute, event time, UTC, ms' CODEC(Delta, ZSTD(1)),
+    window_start DateTime64(3, 'UTC') COMMENT 'Start of the minute, event time, UTC, ms' CODEC(GCD, T64, ZSTD(1)),
     src_addr IPv6 COMMENT 'Source address; IPv4 as ::ffff:a.b.c.d; :: for non-IP' CODEC(ZSTD(1)),
     dst_addr IPv6 COMMENT 'Destination address; IPv4 as ::ffff:a.b.c.d; :: for non-IP' CODEC(ZSTD(1)),
     dst_port UInt16 COMMENT 'Destination port; ICMP: type * 256 + code' CODEC(ZSTD(1)),
@@ -22,8 +22,8 @@ CREATE TABLE IF NOT EXISTS flows_1m
     dst_net LowCardinality(String) COMMENT 'Name of the configured network of the destination; empty for none',
     packets SimpleAggregateFunction(sum, UInt64) COMMENT 'Packets, scaled by the sampling rate' CODEC(T64, ZSTD(1)),
     bytes SimpleAggregateFunction(sum, UInt64) COMMENT 'Layer-2 bytes on the wire, without preamble and FCS, scaled by the sampling rate' CODEC(T64, ZSTD(1)),
-    first_seen SimpleAggregateFunction(min, DateTime64(9, 'UTC')) COMMENT 'Capture time of the first packet, UTC, ns' CODEC(ZSTD(1)),
-    last_seen SimpleAggregateFunction(max, DateTime64(9, 'UTC')) COMMENT 'Capture time of the last packet, UTC, ns' CODEC(ZSTD(1)),
+    first_seen SimpleAggregateFunction(min, DateTime64(9, 'UTC')) COMMENT 'Capture time of the first packet, UTC, ns' CODEC(GCD, T64, ZSTD(1)),
+    last_seen SimpleAggregateFunction(max, DateTime64(9, 'UTC')) COMMENT 'Capture time of the last packet, UTC, ns' CODEC(GCD, T64, ZSTD(1)),
     tcp_flags SimpleAggregateFunction(groupBitOr, UInt8) COMMENT 'TCP flags of all packets, OR-ed; see tcp_flags_text()' CODEC(ZSTD(1)),
     folded_flows SimpleAggregateFunction(sum, UInt64) COMMENT 'Flows that folded rows stand for, summed over panes' CODEC(T64, ZSTD(1)),
     ingested_at SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Time of the newest insert, UTC, s' CODEC(ZSTD(1))
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS flows_1h
 (
     tenant LowCardinality(String) COMMENT 'Tenant that the probe belongs to',
     probe LowCardinality(String) COMMENT 'Probe that saw the packets; the file name for a capture',
-    window_start DateTime64(3, 'UTC') COMMENT 'Start of the hour, event time, UTC, ms' CODEC(Delta, ZSTD(1)),
+    window_start DateTime64(3, 'UTC') COMMENT 'Start of the hour, event time, UTC, ms' CODEC(GCD, T64, ZSTD(1)),
     src_addr IPv6 COMMENT 'Source address; IPv4 as ::ffff:a.b.c.d; :: for non-IP' CODEC(ZSTD(1)),
     dst_addr IPv6 COMMENT 'Destination address; IPv4 as ::ffff:a.b.c.d; :: for non-IP' CODEC(ZSTD(1)),
     ip_proto UInt8 COMMENT 'IP protocol number (IANA)' CODEC(ZSTD(1)),
@@ -61,8 +61,8 @@ CREATE TABLE IF NOT EXISTS flows_1h
     dst_net LowCardinality(String) COMMENT 'Name of the configured network of the destination; empty for none',
     packets SimpleAggregateFunction(sum, UInt64) COMMENT 'Packets, scaled by the sampling rate' CODEC(T64, ZSTD(1)),
     bytes SimpleAggregateFunction(sum, UInt64) COMMENT 'Layer-2 bytes on the wire, without preamble and FCS, scaled by the sampling rate' CODEC(T64, ZSTD(1)),
-    first_seen SimpleAggregateFunction(min, DateTime64(9, 'UTC')) COMMENT 'Capture time of the first packet, UTC, ns' CODEC(ZSTD(1)),
-    last_seen SimpleAggregateFunction(max, DateTime64(9, 'UTC')) COMMENT 'Capture time of the last packet, UTC, ns' CODEC(ZSTD(1)),
+    first_seen SimpleAggregateFunction(min, DateTime64(9, 'UTC')) COMMENT 'Capture time of the first packet, UTC, ns' CODEC(GCD, T64, ZSTD(1)),
+    last_seen SimpleAggregateFunction(max, DateTime64(9, 'UTC')) COMMENT 'Capture time of the last packet, UTC, ns' CODEC(GCD, T64, ZSTD(1)),
     tcp_flags SimpleAggregateFunction(groupBitOr, UInt8) COMMENT 'TCP flags of all packets, OR-ed; see tcp_flags_text()' CODEC(ZSTD(1)),
     folded_flows SimpleAggregateFunction(sum, UInt64) COMMENT 'Flows that folded rows stand for, summed over panes' CODEC(T64, ZSTD(1)),
     ingested_at SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Time of the newest insert, UTC, s' CODEC(ZSTD(1))
