@@ -29,8 +29,8 @@ format: $(STAMP)  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Measure speed, as ratios against named baselines
-	$(BIN)/python -m pytest -s tests/bench $(PYTEST_ARGS)
+bench: $(STAMP)  ## Measure speed, as ratios against named baselines (BENCH_ARGS=--quick)
+	$(BIN)/netspectra bench engine $(BENCH_ARGS)
 
 soak: $(STAMP)  ## Run the tests that take hours
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)

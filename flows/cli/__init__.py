@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "config": "Show or check the settings.",
     "migrate": "Bring the store's tables up to date.",
     "doctor": "Check this machine and installation.",
+    "bench": "Measure speed.",
     "version": "Print versions.",
 }
 

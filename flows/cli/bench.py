@@ -1,0 +1,86 @@
+"""``netspectra bench``: how fast this machine is, against named baselines."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+import click
+
+from flows.errors import UsageError
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure speed, as ratios against named baselines in the same run.
+
+    \b
+    Examples:
+      netspectra bench engine
+      netspectra bench engine --quick --only kernel,whole
+      netspectra bench superspread
+    """  # noqa: D301 - click reads the backslash
+
+
+@command.command("engine")
+@click.option("--quick", is_flag=True, help="Less of everything: under half a minute, rougher.")
+@click.option("--only", metavar="PARTS", help="Some of decode, kernel, pane, store, whole.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for programs.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of traffic.")
+def engine(quick: bool, only: str | None, as_json: bool, seed: int) -> None:
+    """Measure the engine, from messages and captures to rows in the store.
+
+    Each part is compared with named baselines, measured in the same run, and with the
+    project's goals. The first run also compiles the kernels, which isn't counted but takes a
+    minute more. Stores and captures are temporary.
+
+    \b
+    Examples:
+      netspectra bench engine
+      netspectra bench engine --quick
+      netspectra bench engine --only decode,kernel
+      netspectra bench engine --json > figures.json
+    """  # noqa: D301 - click reads the backslash
+    from dataclasses import replace
+
+    from flows.benchmarks import engine, report
+    from flows.benchmarks.sizes import QUICK, Sizes
+
+    parts = engine.parts_of(only) if only is not None else list(engine.PARTS)
+    sizes = replace(QUICK if quick else Sizes(), seed=seed)
+    figures = []
+    for number, part in enumerate(parts, start=1):
+        click.echo(f"measuring {part} ({number} of {len(parts)})", err=True)
+        found = list(engine.run(part, sizes))
+        figures += found
+        if not as_json:
+            click.echo(f"{part}\n{report.text(found)}\n")
+            sys.stdout.flush()
+    if as_json:
+        click.echo(report.as_json(figures, quick=quick))
+
+
+@command.command("superspread")
+@click.option("--quick", is_flag=True, help="Fewer seeds and smaller streams.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The first one.")
+def superspread(quick: bool, seed: int) -> None:
+    """Measure SuperSpread: accuracy and speed of both variants.
+
+    \b
+    Examples:
+      netspectra bench superspread
+      netspectra bench superspread --quick --seed 7
+    """  # noqa: D301 - click reads the backslash
+    _superspread().run(quick=quick, seed=seed)
+
+
+def _superspread() -> ModuleType:
+    name = "flows.benchmarks.superspread"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        msg = "this version has no SuperSpread benchmark; netspectra bench engine is there"
+        raise UsageError(msg) from None
