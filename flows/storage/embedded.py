@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +34,9 @@ ENGINE_OPTIONS: Final[Mapping[str, int]] = {
     "index_mark_cache_size": 8 << 20,
     "query_condition_cache_size": 8 << 20,
     "compiled_expression_cache_size": 8 << 20,
+    # One merge at a time (150 MB), so that an insert (200 MB) and readers fit beside it.
     "background_pool_size": 1,
+    "background_merges_mutations_concurrency_ratio": 1,
     "max_thread_pool_size": 200,
     "max_io_thread_pool_size": 8,
     "max_parts_cleaning_thread_pool_size": 2,
@@ -59,8 +61,15 @@ WRITING: Final[Mapping[str, int]] = {
     "max_insert_threads": 1,
     "max_threads": 2,
     "max_memory_usage": 500_000_000,
+    # When memory runs out, it is a reader that has to go.
+    "memory_overcommit_ratio_denominator": 0,
+    "memory_overcommit_ratio_denominator_for_user": 0,
 }
 """Settings of sessions that write."""
+
+
+LARGE_INSERT_ROWS: Final = 100_000
+"""Inserts of more rows go one after the other: two at once could pass the engine's memory."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Limits:
     rows: int = 1_000_000
     """Rows of the result."""
     seconds: float = 60
-    memory_bytes: int = 200_000_000
+    memory_bytes: int = 120_000_000
 
 
 STREAMED_FORMATS: Final = frozenset(
@@ -109,6 +118,7 @@ class Engine:
         self._ownership = Ownership.take(directory, purpose)
         self._idle: list[Any] = []
         self._lock = threading.Lock()
+        self._large_insert = threading.Lock()
         try:
             for leftover in directory.glob("insert-*.arrow"):
                 leftover.unlink()
@@ -205,7 +215,8 @@ class Engine:
             with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
                 writer.write_table(rows)
             columns = ", ".join(f"`{name}`" for name in rows.column_names)
-            with self.borrow() as client:
+            large = rows.num_rows > LARGE_INSERT_ROWS
+            with self._large_insert if large else nullcontext(), self.borrow() as client:
                 client.command(
                     f"INSERT INTO `{table}` ({columns}) FROM INFILE {quote(str(file))} "
                     f"SETTINGS insert_deduplication_token = {quote(token)} FORMAT Arrow"
@@ -246,6 +257,9 @@ class Engine:
             "max_result_rows": limits.rows,
             "max_execution_time": limits.seconds,
             "max_memory_usage": limits.memory_bytes,
+            # A large GROUP BY or ORDER BY goes through files instead of failing.
+            "max_bytes_before_external_group_by": limits.memory_bytes // 4,
+            "max_bytes_before_external_sort": limits.memory_bytes // 4,
             "readonly": 1,
         }
         options = "&".join(f"{name}={value}" for name, value in session.items())

@@ -18,9 +18,11 @@ from flows.storage import migrate
 from flows.storage.address import ServerAddress
 from flows.storage.embedded import WRITING, faults, one_line
 
-_ENGINE_ONLY: Final = ("max_threads", "max_memory_usage")
+_ENGINE_ONLY: Final = ("max_threads", "memory")
 
-SETTINGS: Final = {name: value for name, value in WRITING.items() if name not in _ENGINE_ONLY}
+SETTINGS: Final = {
+    name: value for name, value in WRITING.items() if not any(part in name for part in _ENGINE_ONLY)
+}
 """Settings of our sessions; a server has its own ideas of memory and threads."""
 
 

@@ -29,7 +29,7 @@ NOTE_NAME: Final = "netspectra.sock.path"
 
 MAX_SOCKET_PATH_BYTES: Final = 107
 MAX_STATEMENT_BYTES: Final = 1 << 20
-MAX_QUERIES: Final = 4
+MAX_QUERIES: Final = 2
 """Queries that run at once; more wait."""
 
 _WAIT_S: Final = 10.0

@@ -26,7 +26,7 @@ _PASSING: Final = (
 )
 """Faults of an insert that go away by waiting: a merge or a reader has what it needs."""
 
-_PAUSES_S: Final = (0.2, 1.0, 5.0, 15.0)
+_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
 
 
 class Store:

@@ -237,6 +237,14 @@ def test_limits(owned: Store, path: Path) -> None:
     assert request(path, "GET", "/?query=SELECT%201")[0] == 200
 
 
+def test_large_grouping_goes_through_files(owned: Store) -> None:
+    """A query whose groups don't fit its memory is answered all the same."""
+    engine = owned._backend
+    assert isinstance(engine, Engine)
+    sql = "SELECT count() FROM (SELECT number AS n, count() FROM numbers(3000000) GROUP BY n)"
+    assert b"".join(engine.read(sql, "TSV", Limits())[1]) == b"3000000\n"
+
+
 def test_result_that_breaks_off_is_an_error(path: Path) -> None:
     """A large result that meets a limit midway doesn't look whole."""
     with pytest.raises(StoreError, match=r"broke off|TOO_MANY_ROWS"):
