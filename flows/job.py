@@ -46,12 +46,14 @@ def tasks_of(settings: tuple[TaskSettings, ...]) -> list[Task]:
         Task(
             task.name,
             task.type,
-            FieldList(task.elements if task.type == "distinct" else task.key),
+            FieldList(task.key),
+            FieldList(task.elements),
             top=task.top,
             lg_k=task.lg_k,
+            memory_bytes=task.memory_kb * 1024,
         )
         for task in settings
-        if task.type in ("distinct", "frequency")
+        if task.type != "exact"
     ]
 
 

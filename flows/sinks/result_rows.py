@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from flows.operators.horizons import TaskResults
 from flows.sinks.columns import times_ms
 from flows.sketches.distinct import Distinct
 from flows.sketches.frequency import Frequency, Hitter
+from flows.sketches.superspread import SuperSpread
 from flows.storage.rows import RANKINGS, build
 from flows.storage.tables import MAX_INSERT_ROWS
 from flows.windows.horizons import WindowResult
@@ -118,7 +119,7 @@ def _hitter_rows(
             common,
             name,
             rank,
-            group.task.fields.read(hitter.key, network_names),
+            group.task.key.read(hitter.key, network_names),
             hitter,
             ranking.error,
             top.confidence,
@@ -145,7 +146,7 @@ def _hitter(
         "ranked_by": RANKINGS[ranking],
         "rank": rank,
         "key": list(key.items()),
-        "key_text": " ".join(f"{name}={value}" for name, value in key.items()),
+        "key_text": _text(key),
         **{name: value for name, value in hitter._asdict().items() if name != "key"},
         "error": error,
         "confidence": confidence,
@@ -153,6 +154,52 @@ def _hitter(
         "late_bytes": late_bytes,
         **common,
     }
+
+
+def spreaders(results: Sequence[TaskResults], network_names: Sequence[str]) -> pa.Table | None:
+    """Rows of ``spreaders_log``, or None when there are none."""
+    rows = []
+    for group in results:
+        for result in group.results:
+            if isinstance(result.sketch, SuperSpread):
+                rows += _spreader_rows(group, result, result.sketch, network_names)
+    return _columns(rows, "spreaders_log") if rows else None
+
+
+def _spreader_rows(
+    group: TaskResults, result: WindowResult, sketch: SuperSpread, network_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    top = sketch.top(group.task.top)
+    common = {
+        **_window(group.tenant, group.task, result),
+        "confidence": top.confidence,
+        "recall_peers": top.recall_peers,
+        "late_packets": result.late_packets,
+        "complete": True,
+        "revision": result.revision,
+    }
+    if result.revision == 0:
+        late = {"rank": 0, "key": [], "key_text": "", "estimate": 0.0, "lower": 0.0, "upper": 0.0}
+        return [{**common, **late}]
+    rows = []
+    for rank, spreader in enumerate(top.rows, start=1):
+        key = group.task.key.read(spreader.key, network_names)
+        rows.append(
+            {
+                **common,
+                "rank": rank,
+                "key": list(key.items()),
+                "key_text": _text(key),
+                "estimate": spreader.estimate,
+                "lower": spreader.lower,
+                "upper": spreader.upper,
+            }
+        )
+    return rows
+
+
+def _text(key: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in key.items())
 
 
 def sketches(results: Sequence[TaskResults]) -> pa.Table | None:

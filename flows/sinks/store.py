@@ -117,6 +117,7 @@ class ResultWriter:
         for table, rows in (
             ("distinct_counts_log", result_rows.distinct_counts(groups)),
             ("heavy_hitters_log", result_rows.heavy_hitters(groups, self._network_names)),
+            ("spreaders_log", result_rows.spreaders(groups, self._network_names)),
             ("sketches_log", result_rows.sketches(groups)),
         ):
             for chunk, part in enumerate(result_rows.inserts(rows) if rows else ()):

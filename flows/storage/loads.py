@@ -7,6 +7,7 @@ A capture is known by its content, not its name. A run of the main job over some
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -95,12 +96,13 @@ def plan(
             for capture in captures
             if capture.content_id in known
         ]
-    if again != "skip":
+    unfinished = any(rows[0]["state"] != "finished" for rows in known.values())
+    if again == "replace" or (again == "add" and not unfinished):
         generation = 1 + max(
             (row["generation"] for rows in known.values() for row in rows), default=-1
         )
         fresh = _named_apart(store, captures, tenant, known if again == "replace" else {})
-        return Load(f"{_topic(captures)}:{generation}", fresh, generation, tuple(notes))
+        return Load(_new_topic(captures), fresh, generation, tuple(notes))
     wanted = []
     for capture in captures:
         newest = known.get(capture.content_id, [None])[0]
@@ -115,13 +117,13 @@ def plan(
         return Load("", (), 0, tuple(notes))
     started = {c.content_id: known[c.content_id][0] for c in wanted if c.content_id in known}
     if not started:
-        return Load(f"{_topic(wanted)}:0", _named_apart(store, wanted, tenant, {}), 0, tuple(notes))
+        return Load(_new_topic(wanted), _named_apart(store, wanted, tenant, {}), 0, tuple(notes))
     row = next(iter(started.values()))
     topic = row["topic"].partition("#")[0]
-    expected = f"{_topic(wanted)}:{row['generation']}"
-    if topic != expected or row["settings_digest"] != digest:
+    alike = topic.rpartition(":")[0] == _contents(wanted)
+    if not alike or row["settings_digest"] != digest:
         names = ", ".join(sorted(c.path.name for c in wanted if c.content_id in started))
-        what = "other settings" if topic == expected else "other files beside it"
+        what = "other settings" if alike else "other files beside it"
         msg = (
             f"{names} was loaded in part, with {what}: run it again as it was, or set "
             "NETSPECTRA_AGAIN=replace"
@@ -185,7 +187,16 @@ def record(
     store.insert("loads", build("loads", columns), token)
 
 
-def _topic(captures: Sequence[Capture]) -> str:
+def _new_topic(captures: Sequence[Capture]) -> str:
+    """A topic that no load had before.
+
+    Not of this tenant, not of another, and not of a load that was replaced: the store drops
+    inserts under a token that it knows, even when their rows are gone.
+    """
+    return f"{_contents(captures)}:{time.time_ns():x}"
+
+
+def _contents(captures: Sequence[Capture]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for capture in captures:
         digest.update(capture.content_id.encode())

@@ -146,6 +146,20 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = MappingProxyType(
             complete=pa.bool_(),
             **_VERSION,
         ),
+        "spreaders_log": _schema(
+            **_RESULT,
+            rank=_U16,
+            key=pa.map_(pa.string(), pa.string()),
+            key_text=pa.string(),
+            estimate=_F64,
+            lower=_F64,
+            upper=_F64,
+            confidence=_F64,
+            recall_peers=_F64,
+            late_packets=_U64,
+            complete=pa.bool_(),
+            **_VERSION,
+        ),
         "sketches_log": _schema(**_RESULT, kind=NAME, version=_U16, sketch=pa.binary(), **_VERSION),
     }
 )

@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from flows.kernels.group import group_sum
-from flows.kernels.layout import BYTES, KIND, PACKETS, PANE, STREAM_SHIFT
+from flows.kernels.layout import BYTES, KIND, PACKETS, PANE, PORTS, STREAM_SHIFT
 from flows.kernels.project import hash_fields, project_fields
 from flows.sketches.distinct import Distinct
+from flows.sketches.superspread import SuperSpread
 from flows.windows.networks import Networks
 from flows.windows.tasks import PaneSketch, Sketch, Task
 
 Words = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
 Group = tuple[str, int]
 """Tenant and pane."""
 
 _DIRECTION_SHIFT: Final = np.uint64(8)
+_ETH_TYPE_SHIFT: Final = np.uint64(48)
+_IPV4: Final = np.uint64(0x0800)
+_IPV6: Final = np.uint64(0x86DD)
+
+
+class _Batch(NamedTuple):
+    """Flows to feed, with their weights, and the runs of one stream and pane among them."""
+
+    entries: Words
+    networks: npt.NDArray[np.uint16]
+    packets: Words
+    bytes: Words
+    runs: list[tuple[tuple[int, int], slice]]
+
+    def project(self, spec: Words, seed: int) -> tuple[Words, Words]:
+        """The words that ``spec`` names, (n, k), and their hashes, (n,)."""
+        words = np.empty((len(self.entries), len(spec)), np.uint64)
+        hashes = np.empty(len(self.entries), np.uint64)
+        project_fields(self.entries, self.networks, spec, np.uint64(seed), words, hashes)
+        return words, hashes
+
+    def hash(self, spec: Words, seed: int) -> Words:
+        """Hashes of the words that ``spec`` names, (n,)."""
+        hashes = np.empty(len(self.entries), np.uint64)
+        hash_fields(self.entries, self.networks, spec, np.uint64(seed), hashes)
+        return hashes
 
 
 class TaskFeed:
@@ -43,13 +71,14 @@ class TaskFeed:
         tenant_of: Callable[[int], str],
     ) -> None:
         self._tasks = tasks
-        self._specs = [task.fields.spec for task in tasks]
+        self._specs = [(task.key.spec, task.elements.spec) for task in tasks]
         self._networks = networks
         self._needs_networks = any(
-            name in ("src_net", "dst_net") for task in tasks for name in task.fields.names
+            name in ("src_net", "dst_net")
+            for task in tasks
+            for name in task.key.names + task.elements.names
         )
-        self._hash_seed = seed
-        self._seed = np.uint64(seed)
+        self._seed = seed
         self._directions = directions
         self._tenant_of = tenant_of
         self._sketches: dict[Group, list[Sketch]] = {}
@@ -64,51 +93,59 @@ class TaskFeed:
         if self._directions is not None:
             direction = (entries[:, KIND] >> _DIRECTION_SHIFT) & np.uint64(0xFF)
             keep &= np.isin(direction, list(self._directions))
+        flows = self._batch(entries, packets, octets, keep)
+        for (stream, pane), rows in flows.runs:
+            group = (self._tenant_of(stream), pane)
+            self._packets[group] = self._packets.get(group, 0) + int(flows.packets[rows].sum())
+        eth_type = entries[:, PORTS] >> _ETH_TYPE_SHIFT
+        is_ip = (eth_type == _IPV4) | (eth_type == _IPV6)
+        addressed = flows
+        if not is_ip.all():
+            addressed = self._batch(entries, packets, octets, keep & is_ip)
+        for number, task in enumerate(self._tasks):
+            self._feed_task(number, addressed if task.ip_only else flows)
+
+    def _batch(self, entries: Words, packets: Words, octets: Words, keep: Mask) -> _Batch:
         if not keep.all():
             entries, packets, octets = entries[keep], packets[keep], octets[keep]
-        if not len(entries):
-            return
-        packets, octets = np.ascontiguousarray(packets), np.ascontiguousarray(octets)
         networks = (
             self._networks.lookup(entries)
             if self._needs_networks
             else np.zeros((len(entries), 2), np.uint16)
         )
-        groups = []
-        for (stream, pane), rows in _runs(entries):
-            group = (self._tenant_of(stream), pane)
-            groups.append((self._open(group), rows))
-            self._packets[group] += int(packets[rows].sum())
-        hashes = np.empty(len(entries), np.uint64)
-        for number, (task, spec) in enumerate(zip(self._tasks, self._specs, strict=True)):
-            words = np.empty((len(entries), len(spec)), np.uint64)
-            if task.kind == "distinct":
-                hash_fields(entries, networks, spec, self._seed, hashes)
+        packets, octets = np.ascontiguousarray(packets), np.ascontiguousarray(octets)
+        return _Batch(entries, networks, packets, octets, list(_runs(entries)))
+
+    def _feed_task(self, number: int, flows: _Batch) -> None:
+        key_spec, element_spec = self._specs[number]
+        if len(key_spec):
+            keys, key_hashes = flows.project(key_spec, self._seed)
+        if len(element_spec):
+            elements = flows.hash(element_spec, self._seed)
+        for (stream, pane), rows in flows.runs:
+            sketch = self._open((self._tenant_of(stream), pane))[number]
+            if isinstance(sketch, Distinct):
+                sketch.update(elements[rows])
+            elif isinstance(sketch, SuperSpread):
+                sketch.update(keys[rows], key_hashes[rows], elements[rows])
             else:
-                project_fields(entries, networks, spec, self._seed, words, hashes)
-            for sketches, rows in groups:
-                sketch = sketches[number]
-                if isinstance(sketch, Distinct):
-                    sketch.update(hashes[rows])
-                else:
-                    sketch.update(
-                        *group_sum(words[rows], hashes[rows], packets[rows], octets[rows])
-                    )
+                packets, octets = flows.packets[rows], flows.bytes[rows]
+                sketch.update(*group_sum(keys[rows], key_hashes[rows], packets, octets))
 
     def take(self, boundary: int) -> dict[tuple[str, str], list[PaneSketch]]:
         """Remove the sketches of panes below ``boundary``: by tenant and task, panes in order."""
         taken: dict[tuple[str, str], list[PaneSketch]] = {}
         for group in sorted(group for group in self._sketches if group[1] < boundary):
             tenant, pane = group
-            packets = self._packets.pop(group)
+            packets = self._packets[group]
             for task, sketch in zip(self._tasks, self._sketches.pop(group), strict=True):
                 taken.setdefault((tenant, task.name), []).append(PaneSketch(pane, packets, sketch))
+        self._packets = {g: n for g, n in self._packets.items() if g[1] >= boundary}
         return taken
 
     def _open(self, group: Group) -> list[Sketch]:
         if group not in self._sketches:
-            self._sketches[group] = [task.new(self._hash_seed) for task in self._tasks]
-            self._packets[group] = 0
+            self._sketches[group] = [task.new(self._seed) for task in self._tasks]
         return self._sketches[group]
 
 
@@ -117,6 +154,8 @@ def _runs(entries: Words) -> Iterator[tuple[tuple[int, int], slice]]:
 
     Streams of one tenant in one pane give several runs, which is right, only slower.
     """
+    if not len(entries):
+        return
     streams = entries[:, KIND] >> STREAM_SHIFT
     panes = entries[:, PANE]
     cuts = np.flatnonzero((panes[1:] != panes[:-1]) | (streams[1:] != streams[:-1])) + 1

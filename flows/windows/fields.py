@@ -50,7 +50,8 @@ class FieldList:
     @property
     def spec(self) -> npt.NDArray[np.uint64]:
         """Word, shift and mask of each word, (k, 3)."""
-        return np.array([w for name in self.names for w in FIELDS[name]], np.uint64)
+        words = [word for name in self.names for word in FIELDS[name]]
+        return np.array(words, np.uint64).reshape(-1, 3)
 
     def read(self, words: Sequence[int], network_names: Sequence[str]) -> dict[str, str]:
         """The fields of one key, as text by name, in declared order."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from flows.sketches.distinct import Distinct
 from flows.sketches.frequency import Frequency
+from flows.sketches.superspread import SuperSpread
 from flows.windows.tasks import PaneSketch, Sketch
 
 STATE_VERSION: Final = 1
@@ -15,6 +16,7 @@ STATE_VERSION: Final = 1
 _READERS: Final[dict[str, Callable[[Any], Sketch]]] = {
     "distinct": Distinct.from_partial,
     "frequency": Frequency.from_bytes,
+    "spread": SuperSpread.from_bytes,
 }
 
 
@@ -170,4 +172,4 @@ class HorizonMerger:
 def _image(sketch: Sketch) -> tuple[str, bytes]:
     if isinstance(sketch, Distinct):
         return "distinct", sketch.partial()
-    return "frequency", sketch.to_bytes()
+    return ("frequency" if isinstance(sketch, Frequency) else "spread"), sketch.to_bytes()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from flows.sketches.distinct import Distinct
 from flows.sketches.frequency import Frequency
+from flows.sketches.superspread import SuperSpread
 from flows.windows.fields import FieldList
 
-Sketch = Distinct | Frequency
+Sketch = Distinct | Frequency | SuperSpread
+
+NO_FIELDS: Final = FieldList(())
+
+_ADDRESSES: Final = frozenset({"src_addr", "dst_addr", "src_net", "dst_net"})
 
 
 class PaneSketch(NamedTuple):
@@ -26,22 +31,35 @@ class Task:
 
     Attributes:
         name: as the tables show it.
-        kind: ``distinct`` counts different values of ``fields``; ``frequency`` ranks them.
-        fields: the elements of a distinct task, the key of a frequency task.
-        top: rows a frequency task lists per ranking.
+        kind: ``distinct`` counts different ``elements``; ``frequency`` ranks values of ``key``
+            by packets and bytes; ``spread`` ranks them by how many different ``elements`` they
+            touch.
+        key: fields of the key; none for a distinct task.
+        elements: fields of what is counted; none for a frequency task.
+        top: rows that a frequency or spread task lists.
         share: a frequency task also lists every key above this share of the total.
         lg_k: size of a distinct task's sketch, binary logarithm of its rows.
+        memory_bytes: of a spread task's sketch.
     """
 
     name: str
-    kind: Literal["distinct", "frequency"]
-    fields: FieldList
+    kind: Literal["distinct", "frequency", "spread"]
+    key: FieldList = NO_FIELDS
+    elements: FieldList = NO_FIELDS
     top: int = 10
     share: float = 0.01
     lg_k: int = 12
+    memory_bytes: int = 1 << 20
+
+    @property
+    def ip_only(self) -> bool:
+        """Whether frames without addresses are left out: the task is about addresses."""
+        return not _ADDRESSES.isdisjoint(self.key.names + self.elements.names)
 
     def new(self, seed: int) -> Sketch:
         """An empty sketch for this task; ``seed`` is that of the hash of its keys."""
         if self.kind == "distinct":
             return Distinct(self.lg_k)
-        return Frequency(len(self.fields.spec), seed=seed)
+        if self.kind == "frequency":
+            return Frequency(len(self.key.spec), seed=seed)
+        return SuperSpread(len(self.key.spec), self.memory_bytes, seed)
