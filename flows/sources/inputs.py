@@ -104,4 +104,5 @@ def _demo(settings: Settings) -> Input:
         start_ns=start_ns,
     )
     probe = settings.probe.name or "demo"
-    return Input(f"demo:{start_ns}", DemoLog(traffic, tenant=settings.tenant, probe=probe))
+    # A name of its own: two short runs may begin in the same pane.
+    return Input(f"demo:{time.time_ns():x}", DemoLog(traffic, tenant=settings.tenant, probe=probe))
