@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
