@@ -136,11 +136,12 @@ def figures(results: Results) -> dict[tuple[str, int, int], Any]:
         sketch: Any = revisions[-1].sketch
         assert revisions[-1].revision, "a late correction is no result of its own"
         task = by_name[key[0]]
-        out[key] = (
-            (sketch.estimate(), sketch.to_bytes())
-            if task.kind == "distinct"
-            else sketch.top(task.top, task.share)
-        )
+        if task.kind == "distinct":
+            out[key] = (sketch.estimate(), sketch.to_bytes())
+        elif task.kind == "frequency":
+            out[key] = sketch.top(task.top, task.share)
+        else:
+            out[key] = sketch.top(task.top)
     return out
 
 
@@ -231,6 +232,10 @@ _COMPARED: Final[Mapping[str, str]] = {
         "SELECT window_start, horizon, task, ranked_by, rank, key_text, packets, packets_lower, "
         "packets_upper, bytes, bytes_lower, bytes_upper, error, total_packets, total_bytes, "
         "confidence FROM heavy_hitters WHERE %s"
+    ),
+    "spreaders": (
+        "SELECT window_start, horizon, task, rank, key_text, estimate, lower, upper, confidence "
+        "FROM spreaders WHERE %s"
     ),
     "sketches": "SELECT window_start, horizon, task, hex(sketch) FROM sketches WHERE %s",
 }

@@ -27,11 +27,15 @@ def keys_of(packets: Packets, fields: tuple[str, ...]) -> list[Key]:
 def naive_sums(
     packets: Packets, fields: tuple[str, ...], horizon_ns: int
 ) -> dict[int, dict[Key, list[int]]]:
-    """Packets and bytes by start of the horizon and key."""
+    """Packets and bytes by start of the horizon and key; addresses are of IP packets only."""
+    ip_only = any(name.endswith(("_addr", "_net")) for name in fields)
     out: dict[int, dict[Key, list[int]]] = defaultdict(dict)
     for packet, key in zip(packets, keys_of(packets, fields), strict=True):
         ts = int(packet["ts_ns"])
-        values = out[ts - ts % horizon_ns].setdefault(key, [0, 0])
+        sums = out[ts - ts % horizon_ns]
+        if ip_only and packet["eth_type"] not in (0x0800, 0x86DD):
+            continue
+        values = sums.setdefault(key, [0, 0])
         values[0] += int(packet["packets"])
         values[1] += int(packet["wire_bytes"])
     return dict(out)

@@ -42,7 +42,7 @@ from tests.support.naive_flows import flow_key, naive_flows, random_packets
 DAY_NS = 86_400 * SECOND
 MINUTE_NS = 60 * SECOND
 T0_NS = 1_700_000_040 * SECOND
-HOSTS = Task("hosts", "distinct", FieldList(("src_addr",)))
+HOSTS = Task("hosts", "distinct", elements=FieldList(("src_addr",)))
 PORTS = Task("ports", "frequency", FieldList(("dst_port",)), top=3)
 ADDITIVE = ("flows", "panes", "flows_1m", "flows_1h", "totals", "ledger")
 

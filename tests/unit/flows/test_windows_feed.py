@@ -18,7 +18,7 @@ from tests.support.naive_flows import random_packets
 from tests.support.naive_horizons import keys_of, naive_sums
 
 PORTS = Task("ports", "frequency", FieldList(("dst_port", "ip_proto")), top=1000)
-HOSTS = Task("hosts", "distinct", FieldList(("src_addr",)))
+HOSTS = Task("hosts", "distinct", elements=FieldList(("src_addr",)))
 
 
 def sums_of(sketch: Any, task: Task = PORTS) -> dict[tuple[str, ...], list[int]]:
@@ -26,7 +26,7 @@ def sums_of(sketch: Any, task: Task = PORTS) -> dict[tuple[str, ...], list[int]]
     assert sketch.exact
     rows = sketch.top(10**6).by_packets.rows
     return {
-        tuple(task.fields.read(row.key, NETWORKS.names).values()): [row.packets, row.bytes]
+        tuple(task.key.read(row.key, NETWORKS.names).values()): [row.packets, row.bytes]
         for row in rows
     }
 
@@ -49,7 +49,7 @@ def test_every_packet_is_fed_once(max_flows: int) -> None:
     packets = random_packets(np.random.default_rng(1), 6000)
     units = units_of(packets, config=WindowConfig(max_flows=max_flows), tasks=[PORTS, HOSTS])
     panes = by_pane(units, PORTS)
-    truth = naive_sums(packets, PORTS.fields.names, 2 * SECOND)
+    truth = naive_sums(packets, PORTS.key.names, 2 * SECOND)
     assert {p * 2 * SECOND: sums_of(s) for p, s in panes.items()} == truth
     hosts = naive_sums(packets, ("src_addr",), 2 * SECOND)
     for pane, sketch in by_pane(units, HOSTS).items():
@@ -62,7 +62,7 @@ def test_only_directions_that_count_are_fed(directions: frozenset[int]) -> None:
     packets = random_packets(np.random.default_rng(2), 3000)
     units = units_of(packets, config=WindowConfig(directions=directions), tasks=[PORTS])
     counted = packets[np.isin(packets["direction"], list(directions))]
-    truth = naive_sums(counted, PORTS.fields.names, 2 * SECOND)
+    truth = naive_sums(counted, PORTS.key.names, 2 * SECOND)
     assert {p * 2 * SECOND: sums_of(s) for p, s in by_pane(units, PORTS).items()} == truth
     assert sum(int(u.entries[:, PACKETS].sum()) for u in units) == packets["packets"].sum()
 
@@ -91,7 +91,7 @@ def test_tenants_do_not_see_each_other() -> None:
     units = [accumulator.end(0)]
     for tenant, mine in (("a", (0, 2)), ("b", (1, 3))):
         own = np.concatenate([parts[n] for n in mine])
-        truth = naive_sums(own, PORTS.fields.names, 2 * SECOND)
+        truth = naive_sums(own, PORTS.key.names, 2 * SECOND)
         found = by_pane(units, PORTS, tenant)
         assert {p * 2 * SECOND: sums_of(s) for p, s in found.items()} == truth
         for pane, fed, _ in units[0].sketches[tenant, PORTS.name]:
@@ -114,6 +114,7 @@ def test_network_fields_are_the_flows_own() -> None:
     task = Task("nets", "frequency", FieldList(("src_net", "dst_net")))
     packets = random_packets(np.random.default_rng(7), 2000)
     packets["src_addr"][::3, 12] = 9
+    packets = packets[packets["eth_type"] != 0x0806]
     units = units_of(packets, tasks=[task])
     found: dict[tuple[str, ...], int] = {}
     for sketch in by_pane(units, task).values():
@@ -124,23 +125,26 @@ def test_network_fields_are_the_flows_own() -> None:
         for entry, (src, dst) in zip(unit.entries, unit.networks.tolist(), strict=True):
             key = (unit.network_names[src], unit.network_names[dst])
             truth[key] = truth.get(key, 0) + int(entry[PACKETS])
-    assert len(truth) > 2
+    assert len(truth) >= 2
     assert found == truth
+
+
+def test_frames_without_addresses_are_in_no_task_about_addresses() -> None:
+    """ARP counts for ports and protocols, and is no source, destination or network."""
+    packets = random_packets(np.random.default_rng(8), 1000)
+    packets["ts_ns"] = 10**18
+    addressed = packets["eth_type"] != 0x0806
+    assert not addressed.all()
+    nets = Task("nets", "frequency", FieldList(("dst_net",)))
+    (unit,) = units_of(packets, tasks=[HOSTS, PORTS, nets])
+    hosts: Any = unit.sketches["t", "hosts"][0].sketch
+    assert hosts.estimate().value == len(set(keys_of(packets[addressed], ("src_addr",))))
+    for task, counted in ((PORTS, packets), (nets, packets[addressed])):
+        sketch: Any = unit.sketches["t", task.name][0].sketch
+        assert sketch.total_packets == counted["packets"].sum()
 
 
 def test_default_tasks_use_the_declared_fields() -> None:
     """The tasks of the settings become those of the windows, exact ones apart."""
-    wanted = {
-        task.name: task.elements if task.type == "distinct" else task.key
-        for task in DEFAULT_TASKS
-        if task.type in ("distinct", "frequency")
-    }
-    assert {task.name: task.fields.names for task in TASKS} == wanted
-    packets = random_packets(np.random.default_rng(8), 500)
-    for task in TASKS:
-        if task.kind == "distinct":
-            (unit,) = units_of(packets, tasks=[task], message=10**6, config=WindowConfig(10**15))
-            (pane,) = unit.sketches["t", task.name]
-            sketch: Any = pane.sketch
-            assert sketch.estimate().lower <= len(set(keys_of(packets, task.fields.names)))
-            assert len(set(keys_of(packets, task.fields.names))) <= sketch.estimate().upper
+    wanted = {t.name: (t.type, t.key, t.elements) for t in DEFAULT_TASKS if t.type != "exact"}
+    assert {t.name: (t.kind, t.key.names, t.elements.names) for t in TASKS} == wanted

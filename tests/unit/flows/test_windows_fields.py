@@ -29,11 +29,12 @@ def keys_listed(packet: Any, fields: tuple[str, ...]) -> list[dict[str, str]]:
     task = Task("t", "frequency", FieldList(fields))
     (unit,) = units_of(packet, tasks=[task])
     sketch: Any = unit.sketches["t", "t"][0].sketch
-    return [task.fields.read(row.key, NETWORKS.names) for row in sketch.top().by_packets.rows]
+    return [task.key.read(row.key, NETWORKS.names) for row in sketch.top().by_packets.rows]
 
 
 def one_packet(**values: Any) -> np.ndarray:
     packet = np.zeros(1, PACKET)
+    packet["eth_type"] = 0x0800
     packet["ts_ns"], packet["packets"], packet["wire_bytes"] = 10**18, 1, 60
     for name, value in values.items():
         packet[name] = value
