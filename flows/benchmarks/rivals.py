@@ -124,6 +124,11 @@ class RgsSketch:
         self._counts = np.zeros((buckets, CELLS), np.int64)
         self._random = np.array([seed], np.uint64)
 
+    @property
+    def candidates(self) -> int:
+        """How many keys ``top`` chooses from."""
+        return int(np.count_nonzero(self._counts))
+
     def update(self, keys: U64, key_hashes: U64, element_hashes: U64) -> None:
         """Count pairs."""
         pairs = np.empty(len(keys), np.uint64)
