@@ -63,7 +63,7 @@ def vote(
     depth, width, m = registers.shape
     words = keys.shape[1]
     for i in range(key_hashes.shape[0]):
-        pair = finish(mix(key_hashes[i], elements[i]))
+        pair = finish(mix(mix(_1, key_hashes[i]), elements[i]))
         rank = 1
         while rank < top_rank and (pair >> np.uint64(64 - rank)) == _0:
             rank += 1

@@ -44,19 +44,18 @@ EVERYTHING: Final = 1 << 32
 COUNT, THRESHOLD = 0, 1
 
 _BLOCK: Final = 128
+_RECENT: Final = 4096
 _0: Final = np.uint64(0)
 _1: Final = np.uint64(1)
 _2: Final = np.uint64(2)
-_4: Final = np.uint64(4)
 _8: Final = np.uint64(8)
-_15: Final = np.uint64(15)
 _16: Final = np.uint64(16)
 _32: Final = np.uint64(32)
 _48: Final = np.uint64(48)
 _49: Final = np.uint64(49)
 _63: Final = np.uint64(63)
 _64: Final = np.uint64(64)
-_LOW_15: Final = np.uint64(0x7FFF)
+_LOW_32: Final = np.uint64(0xFFFFFFFF)
 _ENTRY: Final = np.uint64(0xFFFF)
 _TAG: Final = np.uint64((1 << TAG_BITS) - 1)
 _TAG_BITS: Final = np.uint64(TAG_BITS)
@@ -75,9 +74,12 @@ _HIGHEST: Final = np.uint64(0x8000800080008000)
 
 @numba.njit(nogil=True, cache=True)
 def pair_hashes(key_hashes: Any, element_hashes: Any, out: Any) -> None:
-    """Hash of each pair of key and element, (n,) uint64 all."""
+    """Hash of each pair of key and element, (n,) uint64 all.
+
+    Not symmetric: with keys and elements hashed alike, A to B and B to A are two pairs.
+    """
     for i in range(out.shape[0]):
-        out[i] = finish(mix(key_hashes[i], element_hashes[i]))
+        out[i] = finish(mix(mix(_1, key_hashes[i]), element_hashes[i]))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -138,12 +140,12 @@ def tag_of(tags: Any, place: Any) -> Any:
 @numba.njit(inline="always")
 def rank_of(pair: Any) -> Any:
     """Leading zeros of a pair hash, plus one, at most 15."""
+    # LLVM makes one instruction of this loop.
     rest = pair >> _49
-    rank = _1
-    for step in (_8, _4, _2, _1):
-        zeros = np.uint64(rest >> (_15 - step) == _0) * step
-        rest = (rest << zeros) & _LOW_15
-        rank += zeros
+    rank = _16
+    while rest != _0:
+        rest >>= _1
+        rank -= _1
     return min(rank, _TOP_RANK)
 
 
@@ -373,12 +375,27 @@ def offer_pairs(
     n_slots = np.uint64(slots.shape[0])
     words = np.uint64(table.shape[1])
     rows = np.empty(_BLOCK, np.int64)
+    # Keys offered lately with their smallest order: a larger one can't change the table.
+    recent = np.zeros(min(_RECENT, max(n, 1)), np.uint64)
+    smallest = np.zeros(recent.shape[0], np.uint64)
+    n_recent = np.uint64(recent.shape[0])
     for start in range(0, n, _BLOCK):
         threshold = state[THRESHOLD]
-        found = 0
+        below = 0
         for i in range(start, min(start + _BLOCK, n)):
+            rows[below] = i
+            below += int(order_of(pairs[i]) < threshold)
+        found = 0
+        for k in range(below):
+            i = rows[k]
+            place = ((key_hashes[i] & _LOW_32) * n_recent) >> _32
+            order = order_of(pairs[i])
+            if recent[place] == key_hashes[i] and order >= smallest[place]:
+                continue
+            recent[place] = key_hashes[i]
+            smallest[place] = order
             rows[found] = i
-            found += int(order_of(pairs[i]) < threshold)
+            found += 1
         for k in range(found):
             prefetch(slots, _slot_of(key_hashes[rows[k]], n_slots))
             prefetch(keys, np.uint64(rows[k]) * words)

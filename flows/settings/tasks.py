@@ -39,6 +39,11 @@ _TAKES: Final = {
 }
 
 
+_WORDS: Final = {"src_addr": 2, "dst_addr": 2}
+MAX_WORDS: Final = 4
+"""Longest key of a spread task, in 64-bit words; an address takes two."""
+
+
 def _check_fields(fields: tuple[str, ...]) -> tuple[str, ...]:
     for field in fields:
         if field not in FIELDS:
@@ -85,6 +90,9 @@ class Task(BaseModel):
             if bool(getattr(self, part)) != wanted:
                 msg = f"{part if wanted else f'no {part}'} for a task of type {self.type}"
                 raise ValueError(msg)
+        if self.type == "spread" and sum(_WORDS.get(field, 1) for field in self.key) > MAX_WORDS:
+            msg = "a key of at most two addresses, or four other fields, for a task of type spread"
+            raise ValueError(msg)
         return self
 
 
@@ -102,6 +110,10 @@ DEFAULT_TASKS: Final = (
     _task("top_dst_addr", "frequency", key=("dst_addr",)),
     _task("top_dst_port", "frequency", key=("dst_port",)),
     _task("top_ip_proto", "frequency", key=("ip_proto",)),
+    _task("fan_out", "spread", key=("src_addr",), elements=("dst_addr",)),
+    _task("fan_in", "spread", key=("dst_addr",), elements=("src_addr",)),
+    _task("fan_out_service", "spread", key=("src_addr",), elements=("dst_addr", "dst_port")),
+    _task("pair_ports", "spread", key=("src_addr", "dst_addr"), elements=("dst_port",)),
 )
 """The tasks that run when the settings name none."""
 

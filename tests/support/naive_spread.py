@@ -35,7 +35,7 @@ def key_hash(key: Key, seed: int) -> int:
 
 
 def pair_hash(hashed_key: int, element: int) -> int:
-    return finish(mix(hashed_key, element))
+    return finish(mix(mix(1, hashed_key), element))
 
 
 def order(pair: int) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flows.settings import DEFAULT_TASKS, Settings
+from flows.settings import DEFAULT_TASKS, Settings, Task
 from flows.settings.model import HASH_SEED
 from flows.settings.units import (
     format_duration,
@@ -140,7 +140,19 @@ def test_five_tuple_is_a_default_task() -> None:
         "top_dst_addr",
         "top_dst_port",
         "top_ip_proto",
+        "fan_out",
+        "fan_in",
+        "fan_out_service",
+        "pair_ports",
     ]
+
+
+def test_a_spread_key_is_at_most_two_addresses() -> None:
+    """A key that a spread sketch can't hold is refused."""
+    with pytest.raises(ValidationError, match="at most two addresses"):
+        Task(
+            name="t", type="spread", key=("src_addr", "dst_addr", "ip_proto"), elements=("dst_port",)
+        )
 
 
 @pytest.mark.parametrize(
