@@ -165,6 +165,7 @@ def run_flow(
 ) -> StoredCounts:
     """Run the real dataflow, a partition for each of ``logs``, under a topic of its own."""
     topic = topic or f"test:{tenant}:{next(_numbers)}"
+    control = control or RunControl()
     counts = StoredCounts()
 
     def partition(name: str, packets: Packets) -> Partition:
@@ -179,8 +180,8 @@ def run_flow(
     partitions = {str(n): partition(str(n), packets) for n, packets in enumerate(logs)}
     flow = pipeline.build(
         LogSource(partitions, control),
-        UnitSink(store, counts),
-        ResultSink(store, NETWORKS.names),
+        UnitSink(store, counts, control),
+        ResultSink(store, NETWORKS.names, control),
         tasks=TASKS,
         horizons_ns=horizons_ns,
         partitions=[f"{topic}/{name}" for name in partitions],
