@@ -41,7 +41,7 @@ class Shape(NamedTuple):
     @property
     def kept(self) -> int:
         """Candidates left when the table is full; the rest is room for new ones."""
-        return self.capacity - self.capacity // 16
+        return self.capacity - self.capacity // 8
 
     @classmethod
     def of(cls, words: int, memory_bytes: int) -> Shape:
