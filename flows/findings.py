@@ -80,6 +80,7 @@ class Summary:
     window_start_ns: int
     distinct: list[Estimate]
     heavy: list[Estimate]
+    spread: list[Estimate]
     hops: list[Hop]
 
     @property
@@ -175,7 +176,7 @@ def _ranking(ask: Any, where: str, key: str, has_key: str) -> list[Ranked]:
 def _busiest_window(ask: Any, where: str) -> dict[str, Any]:
     """Sketches of the window with most packets among those of the longest horizon."""
     found: dict[str, Any] = dict.fromkeys(("horizon", "windows", "window_start_ns"), 0)
-    found |= {"distinct": [], "heavy": []}
+    found |= {"distinct": [], "heavy": [], "spread": []}
     (windows,) = ask(
         "SELECT max(horizon) AS longest, uniqExact(window_start) AS windows FROM distinct_counts"
         " WHERE tenant = {tenant:String} AND horizon ="
@@ -218,6 +219,14 @@ def _busiest_window(ask: Any, where: str) -> dict[str, Any]:
             " toFloat64(bytes_lower) AS lower, toFloat64(bytes_upper) AS upper, confidence"
             f" FROM heavy_hitters {this} AND ranked_by = 'bytes' AND rank <= 3"
             " ORDER BY task, rank",
+            **at,
+        )
+    ]
+    found["spread"] = [
+        Estimate(**row)
+        for row in ask(
+            "SELECT task, key_text AS key, estimate, lower, upper, confidence"
+            f" FROM spreaders {this} AND rank <= 3 ORDER BY task, rank",
             **at,
         )
     ]

@@ -200,6 +200,13 @@ def _hosts(console: Console, found: Summary) -> None:
         for row in found.heavy:
             _estimate(table, row.key, row)
         console.print(table)
+    if found.spread:
+        console.print("\nMost different peers there", style="bold")
+        table = _table("task", "key", "estimate>", "lower>", "upper>", "confidence>")
+        for row in found.spread:
+            numbers = (f"{value:,.0f}" for value in (row.estimate, row.lower, row.upper))
+            table.add_row(row.task, row.key, *numbers, f"{100 * row.confidence:g} %")
+        console.print(table)
 
 
 def _estimate(table: Table, name: str, row: Estimate) -> None:

@@ -60,6 +60,12 @@ def fill(store: Store, tenant: str, *, folded: bool) -> None:
         "'top_src_addr', 'bytes', 1, map('src_addr', '2001:db8::1'), 'src_addr=2001:db8::1', "
         "100, 100, 101, 3000, 2990, 3010, 0.99, 1)"
     )
+    store.command(
+        "INSERT INTO spreaders_log (tenant, window_start, horizon, task, rank, key, key_text, "
+        "estimate, lower, upper, confidence, revision) VALUES "
+        f"('{tenant}', toDateTime64(60, 3), 60, 'fan_out', 1, map('src_addr', '192.0.2.7'), "
+        "'src_addr=192.0.2.7', 507, 480, 533, 0.95, 1)"
+    )
     lost = "map('truncated', 3)" if folded else "map()"
     for hop, seen, dropped in (("capture", 119 if folded else 116, lost), ("store", 116, "map()")):
         store.command(
@@ -112,6 +118,9 @@ def test_sketches_are_of_the_busiest_window(store: Store) -> None:
     assert (hosts.estimate, hosts.lower, hosts.upper, hosts.confidence) == (2, 1.5, 2.5, 0.95)
     (heavy,) = found.heavy
     assert (heavy.key, heavy.lower, heavy.upper) == ("src_addr=2001:db8::1", 2990, 3010)
+    (spread,) = found.spread
+    assert (spread.task, spread.key, spread.upper) == ("fan_out", "src_addr=192.0.2.7", 533)
+    assert "Most different peers there" in printed(store, "exact")
 
 
 def test_ledger_says_complete_or_what_was_dropped(store: Store) -> None:
@@ -178,7 +187,7 @@ def test_unbalanced_hop_is_told() -> None:
     assert Hop("decode", 10, 8, {"bad_message": 1}, 1).balanced
     whole = [Hop("decode", 10, 10, {}, 0), Hop("store", 9, 9, {}, 0)]
     summary = Summary(
-        *(0, 0, 0, {}, 0, 0, 0, 0, {}, {}, 0, 0, 0, [], []),
+        *(0, 0, 0, {}, 0, 0, 0, 0, {}, {}, 0, 0, 0, [], [], []),
         hops=whole,
     )
     assert not summary.balanced
