@@ -1,4 +1,4 @@
-"""The pool of tagged registers and the candidate table of a mergeable spread sketch.
+"""The pool of tagged registers of a mergeable spread sketch.
 
 Each key owns ``registers`` virtual registers, as in HyperLogLog: a pair of key and element falls
 on one of them and has a *rank*, r with probability 2^-r. A register keeps the largest rank of its
@@ -11,10 +11,6 @@ the registers that fall on it as 16-bit *entries*, in descending order::
 The state is a function of the set of pairs alone: a register's largest rank doesn't depend on the
 order, nor do the four largest entries, because an entry only leaves a word for four larger ones,
 and those only grow. So words merge by taking the four largest entries of both.
-
-The candidate table keeps the keys whose smallest pair hash is below a threshold: a bottom-k sample
-of keys (Cohen and Kaplan, "Summarizing data using bottom-k sketches", 2007), which a key with n
-elements misses with probability (1 - threshold)^n.
 """
 
 from __future__ import annotations
@@ -37,14 +33,7 @@ RANKS: Final = 16
 GROUP_WORDS: Final = 16
 """A key's registers lie on so many consecutive words at a time: two cache lines."""
 
-EVERYTHING: Final = 1 << 32
-"""Threshold of a candidate table that has never been full."""
-
-# Slots of a candidate table's state array (uint64).
-COUNT, THRESHOLD = 0, 1
-
 _BLOCK: Final = 128
-_RECENT: Final = 4096
 _0: Final = np.uint64(0)
 _1: Final = np.uint64(1)
 _2: Final = np.uint64(2)
@@ -55,7 +44,6 @@ _48: Final = np.uint64(48)
 _49: Final = np.uint64(49)
 _63: Final = np.uint64(63)
 _64: Final = np.uint64(64)
-_LOW_32: Final = np.uint64(0xFFFFFFFF)
 _ENTRY: Final = np.uint64(0xFFFF)
 _TAG: Final = np.uint64((1 << TAG_BITS) - 1)
 _TAG_BITS: Final = np.uint64(TAG_BITS)
@@ -64,7 +52,6 @@ _GROUP_WORDS: Final = np.uint64(GROUP_WORDS)
 _GROUP_STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 _PLACE_FACTOR: Final = np.uint64(0xD6E8FEB86659FD93)
 _TAG_FACTOR: Final = np.uint64(0xA24BAED4963EE407)
-_ORDER_FACTOR: Final = np.uint64(0x9FB21C651E98DF25)
 # All four fields of a word at a time.
 _EACH: Final = np.uint64(0x0001000100010001)
 _TAGS: Final = np.uint64(0x0FFF0FFF0FFF0FFF)
@@ -147,12 +134,6 @@ def rank_of(pair: Any) -> Any:
         rest >>= _1
         rank -= _1
     return min(rank, _TOP_RANK)
-
-
-@numba.njit(inline="always")
-def order_of(pair: Any) -> Any:
-    """The 32-bit hash of a pair by which candidates are sampled."""
-    return ((pair ^ (pair >> _32)) * _ORDER_FACTOR) >> _32
 
 
 @numba.njit(inline="always")
@@ -284,143 +265,3 @@ def tally(key_hashes: Any, pool: Any, registers: Any, groups: Any, own: Any, bel
                     last = word & _ENTRY
                     rank = last >> _TAG_BITS
                     below[i, rank - np.uint64(last != _0 and tag > last & _TAG)] += 1
-
-
-@numba.njit(inline="always")
-def _slot_of(key_hash: Any, n_slots: Any) -> Any:
-    return ((key_hash >> _32) * n_slots) >> _32
-
-
-@numba.njit(nogil=True, cache=True)
-def prune(keys: Any, lowest: Any, slots: Any, state: Any, seed: Any, kept: Any) -> None:
-    """Drop the candidates at or above the threshold, and lower it until ``kept`` are left.
-
-    Args:
-        keys: (capacity, words) uint64. Compacted.
-        lowest: smallest ``order_of`` of each key's pairs, (capacity,) uint32. Compacted.
-        slots: open-addressing index, a key's position plus one, uint16. Rebuilt.
-        state: ``COUNT`` and ``THRESHOLD``, uint64. Updated.
-        seed: of the hash of keys, uint64.
-        kept: keep so many at most.
-    """
-    count = np.int64(state[COUNT])
-    threshold = state[THRESHOLD]
-    below = 0
-    for i in range(count):
-        if np.uint64(lowest[i]) < threshold:
-            below += 1
-    if below > kept:
-        threshold = np.uint64(np.partition(lowest[:count], kept)[kept])
-        state[THRESHOLD] = threshold
-    slots[:] = 0
-    n_slots = np.uint64(slots.shape[0])
-    words = keys.shape[1]
-    position = 0
-    for i in range(count):
-        if np.uint64(lowest[i]) >= threshold:
-            continue
-        h = seed
-        for word in range(words):
-            keys[position, word] = keys[i, word]
-            h = mix(h, keys[i, word])
-        lowest[position] = lowest[i]
-        slot = _slot_of(finish(h), n_slots)
-        while slots[slot] != 0:
-            slot += _1
-            if slot == n_slots:
-                slot = _0
-        position += 1
-        slots[slot] = position
-    state[COUNT] = position
-
-
-@numba.njit(nogil=True, cache=True)
-def offer_candidate(
-    keys: Any, row: Any, key_hash: Any, order: Any,
-    table: Any, lowest: Any, slots: Any, state: Any, seed: Any, kept: Any,
-) -> None:  # fmt: skip
-    """Offer key ``keys[row]`` with a pair of this order; arguments as for ``prune``."""
-    n_slots = np.uint64(slots.shape[0])
-    words = keys.shape[1]
-    slot = _slot_of(key_hash, n_slots)
-    while slots[slot] != 0:
-        position = np.int64(slots[slot]) - 1
-        same = True
-        for word in range(words):
-            same &= table[position, word] == keys[row, word]
-        if same:
-            if order < np.uint64(lowest[position]):
-                lowest[position] = order
-            return
-        slot += _1
-        if slot == n_slots:
-            slot = _0
-    position = np.int64(state[COUNT])
-    for word in range(words):
-        table[position, word] = keys[row, word]
-    lowest[position] = order
-    slots[slot] = position + 1
-    state[COUNT] = position + 1
-    if position + 1 == table.shape[0]:
-        prune(table, lowest, slots, state, seed, kept)
-
-
-@numba.njit(nogil=True, cache=True)
-def offer_pairs(
-    keys: Any, key_hashes: Any, pairs: Any,
-    table: Any, lowest: Any, slots: Any, state: Any, seed: Any, kept: Any,
-) -> None:  # fmt: skip
-    """Offer the key of each pair, (n, words), (n,), (n,) uint64; the rest as for ``prune``."""
-    n = pairs.shape[0]
-    n_slots = np.uint64(slots.shape[0])
-    words = np.uint64(table.shape[1])
-    rows = np.empty(_BLOCK, np.int64)
-    # Keys offered lately with their smallest order: a larger one can't change the table.
-    recent = np.zeros(min(_RECENT, max(n, 1)), np.uint64)
-    smallest = np.zeros(recent.shape[0], np.uint64)
-    n_recent = np.uint64(recent.shape[0])
-    for start in range(0, n, _BLOCK):
-        threshold = state[THRESHOLD]
-        below = 0
-        for i in range(start, min(start + _BLOCK, n)):
-            rows[below] = i
-            below += int(order_of(pairs[i]) < threshold)
-        found = 0
-        for k in range(below):
-            i = rows[k]
-            place = ((key_hashes[i] & _LOW_32) * n_recent) >> _32
-            order = order_of(pairs[i])
-            if recent[place] == key_hashes[i] and order >= smallest[place]:
-                continue
-            recent[place] = key_hashes[i]
-            smallest[place] = order
-            rows[found] = i
-            found += 1
-        for k in range(found):
-            prefetch(slots, _slot_of(key_hashes[rows[k]], n_slots))
-            prefetch(keys, np.uint64(rows[k]) * words)
-        for k in range(found):
-            position = np.uint64(slots[_slot_of(key_hashes[rows[k]], n_slots)])
-            prefetch(table, position * words)
-            prefetch(lowest, position)
-        for k in range(found):
-            i = rows[k]
-            order = order_of(pairs[i])
-            if order < state[THRESHOLD]:
-                offer_candidate(
-                    keys, i, key_hashes[i], order, table, lowest, slots, state, seed, kept
-                )  # fmt: skip
-
-
-@numba.njit(nogil=True, cache=True)
-def offer_entries(
-    keys: Any, key_hashes: Any, orders: Any,
-    table: Any, lowest: Any, slots: Any, state: Any, seed: Any, kept: Any,
-) -> None:  # fmt: skip
-    """``offer_pairs`` for the entries of another table, ``orders`` being its ``lowest``."""
-    for i in range(orders.shape[0]):
-        order = np.uint64(orders[i])
-        if order < state[THRESHOLD]:
-            offer_candidate(
-                keys, i, key_hashes[i], order, table, lowest, slots, state, seed, kept
-            )  # fmt: skip

@@ -17,10 +17,10 @@ from typing import Final
 import numpy as np
 
 from flows.errors import SketchError
-from flows.kernels import superspread as kernel
+from flows.kernels.superspread_candidates import THRESHOLD
 from flows.sketches import seal, unseal
 from flows.sketches.superspread.pairs import EXACT_PAIRS, Pairs, no_pairs
-from flows.sketches.superspread.pool import Pool, Shape
+from flows.sketches.superspread.pool import Pool, shape_of
 from flows.sketches.superspread.result import U64, check_words
 from schemas.hashing import hash_words
 
@@ -47,7 +47,7 @@ def write(words: int, memory_bytes: int, seed: int, pairs: Pairs, pool: Pool | N
         else:
             columns.append(pool.pool.astype("<u8", copy=False))
         form, n_words = (_SPARSE, len(used)) if sparse else (_DENSE, len(pool.pool))
-        threshold = int(pool.state[kernel.THRESHOLD])
+        threshold = int(pool.state[THRESHOLD])
         head = _HEAD.pack(words, form, memory_bytes, seed, count, n_words, threshold)
     return seal(_KIND, head + b"".join(column.tobytes() for column in columns))
 
@@ -64,7 +64,7 @@ def read(data: bytes) -> tuple[int, int, int, Pairs, Pool | None]:
         raise SketchError(msg)
     words, form, memory_bytes, seed, rows, n_words, threshold = _HEAD.unpack_from(payload)
     check_words(words)
-    shape = Shape.of(words, memory_bytes)
+    shape = shape_of(words, memory_bytes)
     body = memoryview(payload)[_HEAD.size :]
     if form == _EXACT and rows <= EXACT_PAIRS:
         _expect(len(body), rows * (8 + 8 * words))

@@ -14,7 +14,7 @@ from flows.errors import SketchError
 from flows.kernels.superspread import pair_hashes
 from flows.sketches.superspread import image
 from flows.sketches.superspread.pairs import Pairs, no_pairs
-from flows.sketches.superspread.pool import CONFIDENCE, Pool, Shape
+from flows.sketches.superspread.pool import CONFIDENCE, Pool, shape_of
 from flows.sketches.superspread.result import (
     F64,
     U64,
@@ -44,7 +44,7 @@ class SuperSpread:
 
     def __init__(self, words: int, memory_bytes: int = 1 << 20, seed: int = DEFAULT_SEED) -> None:
         check_words(words)
-        Shape.of(words, memory_bytes)
+        shape_of(words, memory_bytes)
         self.words = words
         self.budget_bytes = memory_bytes
         self.seed = seed
@@ -196,7 +196,7 @@ class SuperSpread:
     def _spilled(self) -> Pool:
         """From here on, the pool."""
         if self._pool is None:
-            self._pool = Pool(self.words, Shape.of(self.words, self.budget_bytes), self.seed)
+            self._pool = Pool(self.words, shape_of(self.words, self.budget_bytes), self.seed)
             pairs, self._pairs = self._pairs, no_pairs(self.words)
             self._feed(pairs)
         return self._pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ class Pairs(NamedTuple):
         return grouped.keys, grouped.packets.astype(np.float64)
 
 
+@functools.cache
 def no_pairs(words: int) -> Pairs:
     """No pairs of keys with so many words."""
     none = np.empty(0, np.uint64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from flows.errors import SketchError
 from flows.kernels import superspread as kernel
+from flows.kernels import superspread_candidates as table
 from flows.kernels.superspread_estimate import bounds, fit
 from flows.sketches.superspread.result import F64, U64
 from schemas.hashing import hash_words
@@ -26,7 +28,8 @@ _MIN_REGISTERS: Final = 64
 _MAX_REGISTERS: Final = 4096
 _WORDS_PER_REGISTER: Final = 32  # so that a key's registers rarely share a word
 _DROP: Final = 1.9207  # half the square of 1.96
-_SCREENS: Final = (256, 1024)  # registers
+# Registers, and how many keys stay at most: so many per row asked for, and so many more.
+_SCREENS: Final = ((256, 16, 4096), (1024, 4, 1024))
 _SCREEN_DEVIATIONS: Final = 4.0
 _NOTHING_SEEN: Final = 9.0  # pairs per screen that leave no trace less often than once in 8000
 
@@ -43,22 +46,24 @@ class Shape(NamedTuple):
         """Candidates left when the table is full; the rest is room for new ones."""
         return self.capacity - self.capacity // 8
 
-    @classmethod
-    def of(cls, words: int, memory_bytes: int) -> Shape:
-        """The sizes for keys of so many words.
 
-        Raises:
-            SketchError: the memory is too small.
-        """
-        if memory_bytes < MIN_MEMORY_BYTES:
-            msg = f"a spread sketch needs at least {MIN_MEMORY_BYTES} bytes, not {memory_bytes}"
-            raise SketchError(msg)
-        entry_bytes = 8 * words + 4 + 2 * 2  # key, lowest order, two slots of the index
-        capacity = min(MAX_CANDIDATES, int(_TABLE_SHARE * memory_bytes) // entry_bytes)
-        left = memory_bytes - capacity * entry_bytes
-        pool_words = left // 8 // kernel.GROUP_WORDS * kernel.GROUP_WORDS
-        registers = 1 << (pool_words // _WORDS_PER_REGISTER).bit_length() - 1
-        return cls(pool_words, min(max(registers, _MIN_REGISTERS), _MAX_REGISTERS), capacity)
+@functools.cache
+def shape_of(words: int, memory_bytes: int) -> Shape:
+    """The sizes of a sketch for keys of so many words.
+
+    Raises:
+        SketchError: the memory is too small.
+    """
+    if memory_bytes < MIN_MEMORY_BYTES:
+        msg = f"a spread sketch needs at least {MIN_MEMORY_BYTES} bytes, not {memory_bytes}"
+        raise SketchError(msg)
+    entry_bytes = 8 * words + 4 + 2 * 2  # key, lowest order, two slots of the index
+    capacity = min(MAX_CANDIDATES, int(_TABLE_SHARE * memory_bytes) // entry_bytes)
+    left = memory_bytes - capacity * entry_bytes
+    pool_words = left // 8 // kernel.GROUP_WORDS * kernel.GROUP_WORDS
+    registers = 1 << (pool_words // _WORDS_PER_REGISTER).bit_length() - 1
+    registers = min(max(registers, _MIN_REGISTERS), _MAX_REGISTERS)
+    return Shape(pool_words, registers, capacity)
 
 
 class Pool:
@@ -79,7 +84,7 @@ class Pool:
         self.keys = np.zeros((shape.capacity, words), np.uint64)
         self.lowest = np.zeros(shape.capacity, np.uint32)
         self.slots = np.zeros(2 * shape.capacity, np.uint16)
-        self.state = np.array((0, kernel.EVERYTHING), np.uint64)
+        self.state = np.array((0, table.EVERYTHING), np.uint64)
 
     @property
     def memory_bytes(self) -> int:
@@ -90,23 +95,23 @@ class Pool:
     def feed(self, keys: U64, key_hashes: U64, pairs: U64) -> None:
         """Add pairs: keys (n, words), their hashes (n,), the pairs' hashes (n,)."""
         kernel.raise_pool(key_hashes, pairs, self.pool, np.uint64(self.shape.registers))
-        kernel.offer_pairs(keys, key_hashes, pairs, *self._table())
+        table.offer_pairs(keys, key_hashes, pairs, *self._table())
 
     def merge(self, other: Pool) -> None:
         """Add all that the other has seen; its shape and seed must be the same."""
         kernel.merge_pools(self.pool, other.pool)
-        if other.state[kernel.THRESHOLD] < self.state[kernel.THRESHOLD]:
-            self.state[kernel.THRESHOLD] = other.state[kernel.THRESHOLD]
-            kernel.prune(*self._table())
-        count = int(other.state[kernel.COUNT])
+        if other.state[table.THRESHOLD] < self.state[table.THRESHOLD]:
+            self.state[table.THRESHOLD] = other.state[table.THRESHOLD]
+            table.prune(*self._table())
+        count = int(other.state[table.COUNT])
         keys = other.keys[:count]
         hashes = hash_words(keys, self.seed)
-        kernel.offer_entries(keys, hashes, other.lowest[:count], *self._table())
+        table.offer_entries(keys, hashes, other.lowest[:count], *self._table())
 
     def adopt(self, keys: U64, key_hashes: U64, lowest: U32, threshold: int) -> None:
         """Fill an empty table with the rows of another one."""
-        self.state[kernel.THRESHOLD] = threshold
-        kernel.offer_entries(keys, key_hashes, lowest, *self._table())
+        self.state[table.THRESHOLD] = threshold
+        table.offer_entries(keys, key_hashes, lowest, *self._table())
 
     def copy(self) -> Pool:
         """An independent copy."""
@@ -118,9 +123,9 @@ class Pool:
 
     def settle(self) -> int:
         """Bring the table to the form that depends on the pairs only; returns its length."""
-        if int(self.state[kernel.COUNT]) > self.shape.kept:
-            kernel.prune(*self._table())
-        return int(self.state[kernel.COUNT])
+        if int(self.state[table.COUNT]) > self.shape.kept:
+            table.prune(*self._table())
+        return int(self.state[table.COUNT])
 
     def candidates(self) -> U64:
         """Keys that can be listed, (n, words)."""
@@ -129,7 +134,7 @@ class Pool:
     def recall_peers(self) -> float:
         """Number of elements that make a key a candidate with 99.9 % probability."""
         self.settle()
-        share = float(self.state[kernel.THRESHOLD]) / kernel.EVERYTHING
+        share = float(self.state[table.THRESHOLD]) / table.EVERYTHING
         return 1.0 if share >= 1 else max(1.0, math.log(1000) / -math.log1p(-share))
 
     def estimates(self, key_hashes: U64) -> tuple[F64, F64, F64]:
@@ -142,13 +147,14 @@ class Pool:
         return np.exp(x) * scale, np.exp(lower) * scale, np.exp(upper) * scale
 
     def screen(self, key_hashes: U64, n: int, at_least: float) -> npt.NDArray[np.intp]:
-        """Rows, among them all that can belong to the ``n`` largest of at least so much.
+        """Rows, among them those that can belong to the ``n`` largest of at least so much.
 
         Looks at a part of the registers, then at more for those that are left. A key goes when
-        its interval of four standard deviations lies below those of ``n`` others.
+        its interval of four standard deviations lies below those of ``n`` others. Of keys too
+        alike for that, only as many stay as can be looked at in full in a few milliseconds.
         """
         rows = np.arange(len(key_hashes))
-        for registers in _SCREENS:
+        for registers, per_row, spare in _SCREENS:
             if len(rows) <= n or registers >= self.shape.registers:
                 break
             _, _, x, information = self._fit(key_hashes[rows], registers)
@@ -160,10 +166,14 @@ class Pool:
                 math.log(_NOTHING_SEEN / registers),
                 x + 2 * np.log(1 + (_SCREEN_DEVIATIONS / 2 + 0.5) / root),
             )
-            limit = np.partition(lower, len(rows) - n)[len(rows) - n] if n else math.inf
+            limit = _nth_largest(lower, n)
             if at_least > 0:
                 limit = max(limit, math.log(at_least / self.shape.registers))
-            rows = rows[upper >= limit]
+            left = upper >= limit
+            most = per_row * n + spare
+            if np.count_nonzero(left) > most:
+                left &= x >= _nth_largest(x, most)
+            rows = rows[left]
         return rows
 
     def _fit(self, key_hashes: U64, registers: int) -> tuple[I32, I32, F64, F64]:
@@ -198,3 +208,9 @@ class Pool:
             self.keys, self.lowest, self.slots, self.state,
             np.uint64(self.seed), self.shape.kept,
         )  # fmt: skip
+
+
+def _nth_largest(values: F64, n: int) -> float:
+    if n == 0:
+        return math.inf
+    return float(np.partition(values, len(values) - n)[len(values) - n])

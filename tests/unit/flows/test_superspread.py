@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flows.errors import SketchError
-from flows.kernels import superspread as kernel
+from flows.kernels.superspread_candidates import THRESHOLD
 from flows.sketches import seal
 from flows.sketches.superspread import ClassicSuperSpread, SuperSpread
 from flows.sketches.superspread.pairs import EXACT_PAIRS
@@ -114,6 +114,16 @@ def test_the_screen_loses_none_of_the_largest():
         assert sketch.top(n).rows == everything[:n]
     limit = everything[30].estimate
     assert sketch.top(10**6, limit).rows == everything[:31]
+
+
+def test_alike_keys_are_not_all_looked_at_in_full():
+    """Where the screen can't tell keys apart, it leaves enough of them and not many more."""
+    sketch = fed([60] * 20_000, 4 << 20)
+    keys = sketch._pool.candidates()
+    rows = sketch._pool.screen(hash_words(keys), 10, 0)
+    assert len(keys) > 10_000
+    assert 10 <= len(rows) < 1200
+    assert len(sketch.top(10).rows) == 10
 
 
 @pytest.mark.parametrize("flood", [10**5, 10**6, pytest.param(10**7, marks=pytest.mark.slow)])
@@ -315,7 +325,7 @@ def test_pruning_keeps_the_smallest_orders():
     state = sketch._pool.state
     count = sketch.candidates
     assert count <= sketch._pool.shape.kept
-    assert (sketch._pool.lowest[:count] < state[kernel.THRESHOLD]).all()
+    assert (sketch._pool.lowest[:count] < state[THRESHOLD]).all()
     before = sketch.to_bytes()
     sketch.update(*columns([2] * 20_000))
     assert sketch.to_bytes() == before

@@ -5,9 +5,10 @@ import pytest
 
 from flows.errors import SketchError
 from flows.kernels import superspread as kernel
+from flows.kernels.superspread_candidates import THRESHOLD
 from flows.kernels.superspread_estimate import bounds, fit, log_likelihood, slopes
 from flows.sketches.superspread import ClassicSuperSpread
-from flows.sketches.superspread.pool import Pool, Shape
+from flows.sketches.superspread.pool import Pool, Shape, shape_of
 from schemas.hashing import hash_words
 from tests.support import naive_spread as naive
 
@@ -44,7 +45,7 @@ def test_pool_and_table_equal_their_twin(n, words):
     assert pool.pool.tolist() == twin.pool()
     count = pool.settle()
     held = dict(zip(map(tuple, pool.keys[:count].tolist()), pool.lowest.tolist(), strict=False))
-    assert (held, int(pool.state[kernel.THRESHOLD])) == twin.candidates()
+    assert (held, int(pool.state[THRESHOLD])) == twin.candidates()
 
 
 def test_rank_is_the_leading_zeros_capped():
@@ -175,12 +176,12 @@ def test_classic_equals_its_twin(registers, bits):
 def test_too_little_memory_is_refused():
     """A sketch without room for registers is an error."""
     with pytest.raises(SketchError, match="at least 16384 bytes, not 16383"):
-        Shape.of(2, 16_383)
+        shape_of(2, 16_383)
 
 
 @pytest.mark.parametrize("memory", [16 << 10, 100_000, 1 << 20, 4 << 20, 64 << 20])
 @pytest.mark.parametrize("words", [1, 2, 4])
 def test_shape_fills_the_memory_and_no_more(memory, words):
     """Pool and table take what was given, all but a group of words."""
-    pool = Pool(words, Shape.of(words, memory), SEED)
+    pool = Pool(words, shape_of(words, memory), SEED)
     assert memory - 256 < pool.memory_bytes <= memory + 64
