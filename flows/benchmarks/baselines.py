@@ -169,3 +169,11 @@ def library_frequency(
         items.update(text[row * digits : (row + 1) * digits], weight)
         counts.update(item, float(weight))
     return items, counts
+
+
+def dict_spread(key_hashes: Words, element_hashes: Words) -> dict[int, set[int]]:
+    """The different elements of each key, (n,) both: a dict of sets, item by item."""
+    spread: dict[int, set[int]] = {}
+    for key, element in zip(key_hashes.tolist(), element_hashes.tolist(), strict=True):
+        spread.setdefault(key, set()).add(element)
+    return spread

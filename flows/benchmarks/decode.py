@@ -47,7 +47,9 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
     """Measure the part."""
     yield _batches(sizes)
     packets = inputs.records(
-        inputs.traffic("zipf", sizes.capture_packets, 5e6, active_flows=sizes.active_flows)
+        inputs.traffic(
+            "zipf", sizes.capture_packets, 5e6, active_flows=sizes.active_flows, seed=sizes.seed
+        )
     )
     with tempfile.TemporaryDirectory(prefix="netspectra-bench-") as directory:
         for name, write, hop in (
@@ -66,7 +68,7 @@ def _write_cut(path: Path, packets: Packets) -> None:
 
 def _batches(sizes: Sizes) -> Figure:
     count = sizes.messages * MAX_RECORDS
-    messages = inputs.messages(inputs.records(inputs.traffic("zipf", count, 5e6)))
+    messages = inputs.messages(inputs.records(inputs.traffic("zipf", count, 5e6, seed=sizes.seed)))
     ours = best(lambda _: batch_wire_bytes(messages), count)
     few = messages[: sizes.avro_messages]
     theirs = best(lambda _: baselines.avro_wire_bytes(few), len(few) * MAX_RECORDS, repeats=1)

@@ -39,21 +39,22 @@ class Sizes:
     library_flows: int = 20_000
     demo_packets: int = 1_000_000
     store_packets: int = 6_000_000
-    zipf_packets: int = 30_000_000
+    zipf_packets: int = 20_000_000
     flood_packets: int = 6_000_000
 
 
 QUICK: Final = Sizes(
     messages=32,
     avro_messages=1,
-    capture_packets=60_000,
+    capture_packets=40_000,
     scapy_packets=1_000,
     kernel_packets=400_000,
     dict_packets=40_000,
+    pane_flows=100_000,
     library_flows=5_000,
-    demo_packets=400_000,
-    store_packets=2_000_000,
-    zipf_packets=10_000_000,
-    flood_packets=3_000_000,
+    demo_packets=100_000,
+    store_packets=500_000,
+    zipf_packets=5_000_000,
+    flood_packets=1_000_000,
 )
 """Sizes of a run under half a minute; its ratios are rougher."""

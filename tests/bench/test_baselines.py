@@ -118,24 +118,39 @@ def test_folding_keeps_the_sums(flood: Packets) -> None:
         assert flows[:, column].sum() + folded[:, column].sum() == total
 
 
-def test_library_baselines() -> None:
-    """Fed flow by flow, the library's sketches equal the tasks': CPC images, totals, top keys."""
-    source = inputs.traffic("zipf", 30_000, 1e7, active_flows=5_000)
+def test_item_by_item_baselines() -> None:
+    """Fed flow by flow, the library and sets tell what the tasks tell.
+
+    CPC images and totals are equal, top keys lie within the bounds, a large spread too.
+    """
+    source = inputs.traffic("zipf", 30_000, 1e7, active_flows=5_000, sources=50)
     ((unit, _),) = panes.close(source, panes.default_tasks())
+    kinds = set()
     for task in panes.default_tasks():
+        kinds.add(task.kind)
         (pane,) = unit.sketches[panes.STREAM.tenant, task.name]
-        theirs = panes.by_library(unit.entries, task)
+        theirs = panes.item_by_item(unit.entries, task)
         if isinstance(pane.sketch, Distinct):
             union = datasketches.cpc_union(task.lg_k)
             union.update(theirs)
             assert bytes(union.get_result().serialize()) == pane.sketch.to_bytes(), task.name
-            continue
-        assert isinstance(pane.sketch, Frequency)
-        (items, counts), _ = theirs
-        assert counts.total_weight == pane.sketch.total_packets == source.packets
-        kind = datasketches.frequent_items_error_type.NO_FALSE_NEGATIVES
-        heaviest = items.get_frequent_items(kind, 0)[0][0]
-        (top, *_), _ = pane.sketch.top(1).by_packets
-        key = np.array(top.key, "<u8").tobytes().hex()
-        assert items.get_lower_bound(heaviest) <= top.packets_upper
-        assert items.get_lower_bound(key) <= top.packets <= items.get_upper_bound(key)
+        elif isinstance(pane.sketch, Frequency):
+            (items, counts), _ = theirs
+            assert counts.total_weight == pane.sketch.total_packets == source.packets
+            (top, *_), _ = pane.sketch.top(1).by_packets
+            key = np.array(top.key, "<u8").tobytes().hex()
+            assert items.get_lower_bound(key) <= top.packets <= items.get_upper_bound(key)
+        else:
+            most = max(len(elements) for elements in theirs.values())
+            spreader = pane.sketch.top(1).rows[0]
+            # Where every spread is 1, the largest of thousands of estimates is an outlier.
+            if most > 100:
+                assert spreader.lower <= most <= spreader.upper, task.name
+                kinds.add("large spread")
+    assert kinds == {"distinct", "frequency", "spread", "large spread"}
+
+
+def test_dict_of_sets() -> None:
+    """The dict of sets counts each pair of key and element once."""
+    keys, elements = np.array([[1, 1, 2, 1], [5, 6, 5, 5]], np.uint64)
+    assert baselines.dict_spread(keys, elements) == {1: {5, 6}, 2: {5}}

@@ -11,7 +11,7 @@ from flows.benchmarks.sizes import Sizes
 BASELINES = {
     "decode": {"fastavro", "loop that only hops", "scapy"},
     "kernel": {"loop that only touches", "Python dict"},
-    "pane": {"DataSketches"},
+    "pane": {"DataSketches", "dict of sets"},
     "store": {"keeps nothing", "without order"},
     "whole": set(),
 }
