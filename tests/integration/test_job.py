@@ -177,8 +177,8 @@ def test_results_bracket_the_exact_flows(store: Store, tenant: str) -> None:
         ).to_pylist()
         rows = store.query(
             "SELECT toUnixTimestamp(window_start) AS start, toString(ranked_by) AS metric, "
-            "key_text, packets_lower, packets_upper, bytes_lower, bytes_upper, error FROM heavy_hitters "
-            f"WHERE tenant = '{tenant}' AND task = '{task}' AND horizon = 60"
+            "key_text, packets_lower, packets_upper, bytes_lower, bytes_upper, error "
+            f"FROM heavy_hitters WHERE tenant = '{tenant}' AND task = '{task}' AND horizon = 60"
         ).to_pylist()
         by_key = {(row["start"], row["key"]): row for row in exact_sums}
         listed: dict[tuple[Any, str], set[str]] = {}
