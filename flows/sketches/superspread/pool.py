@@ -138,13 +138,13 @@ class Pool:
         return 1.0 if share >= 1 else max(1.0, math.log(1000) / -math.log1p(-share))
 
     def estimates(self, key_hashes: U64) -> tuple[F64, F64, F64]:
-        """Estimate, lower and upper bound for keys with these hashes."""
+        """Estimate, lower and upper bound for keys with these hashes; bounds are whole numbers."""
         own, below, x, information = self._fit(key_hashes, self.shape.registers)
         variance = self._variance(x, information)
         lower, upper = np.empty_like(x), np.empty_like(x)
         bounds(own, below, self._foreign(), x, _DROP * variance * information, lower, upper)
         scale = self.shape.registers
-        return np.exp(x) * scale, np.exp(lower) * scale, np.exp(upper) * scale
+        return np.exp(x) * scale, np.floor(np.exp(lower) * scale), np.ceil(np.exp(upper) * scale)
 
     def screen(self, key_hashes: U64, n: int, at_least: float) -> npt.NDArray[np.intp]:
         """Rows, among them those that can belong to the ``n`` largest of at least so much.
