@@ -174,7 +174,7 @@ DESIGNS: Final[dict[str, Callable[[int], Any]]] = {
 
 
 def score(top: SpreadTop, trace: Trace) -> tuple[tuple[float, ...], tuple[float, ...], float]:
-    """F1 and mean relative error by rank, and how many intervals hold."""
+    """F1 and mean relative error by rank, and the share of intervals that hold."""
     number = {tuple(key): row for row, key in enumerate(trace.sources.tolist())}
     figures = np.zeros((3, len(trace.spreads)))
     for row in top.rows:
@@ -189,7 +189,8 @@ def score(top: SpreadTop, trace: Trace) -> tuple[tuple[float, ...], tuple[float,
         errors.append(float(np.mean(np.abs(estimate[:rank] - truth) / truth)))
     listed = estimate[:rank] > 0
     holds = (lower[:rank] <= truth) & (truth <= upper[:rank])
-    return tuple(map(float, f1)), tuple(errors), float(np.mean(holds[listed]))
+    covered = float(np.mean(holds[listed])) if listed.any() else 1.0
+    return tuple(map(float, f1)), tuple(errors), covered
 
 
 def accuracy(trace: Trace, memories: tuple[int, ...]) -> Iterator[Accuracy]:
