@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from flows.errors import UsageError
 from flows.settings import Settings
@@ -29,6 +30,9 @@ class Input:
     load: loads.Load | None = None
 
 
+_DEMO: Final = "demo:"
+"""With this the topics of demo traffic begin."""
+
 Opener = Callable[[loads.LoadStore], Input]
 """Decides what to read, given what the store holds."""
 
@@ -43,7 +47,7 @@ def find(settings: Settings) -> Opener:
     if settings.source_kind == "pcap":
         return _captures(settings)
     if settings.source_kind == "demo":
-        return lambda store: _demo(settings)
+        return lambda store: _demo(settings, store)
     msg = (
         f"the source {settings.source_kind} is not part of this version: use demo or "
         "pcap:<file or glob>"
@@ -90,10 +94,15 @@ def _captures(settings: Settings) -> Opener:
     return open_captures
 
 
-def _demo(settings: Settings) -> Input:
-    """Demo traffic that ends now, so that charts of the last minutes show it."""
+def _demo(settings: Settings, store: loads.LoadStore) -> Input:
+    """Demo traffic that ends now, so that charts of the last minutes show it.
+
+    It replaces what an earlier run left, so that its summary is about this run.
+    """
     from probe.synthetic import Traffic
 
+    if loads.forget_demo(store, settings.tenant, _DEMO):
+        print("netspectra: earlier demo traffic is replaced", file=sys.stderr)
     span_ns = settings.demo.packets * 10**9 // settings.demo.packets_per_second
     pane_ns = settings.window.pane_ns
     start_ns = (time.time_ns() - span_ns) // pane_ns * pane_ns

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import pyarrow as pa
 
 from flows.errors import UsageError
-from flows.storage.rows import LOAD_STATES, PER_PROBE, build
+from flows.storage.rows import LOAD_STATES, PER_PROBE, RESULTS, build
 
 Again = Literal["skip", "replace", "add"]
 
@@ -242,24 +242,66 @@ def _named_apart(
     return tuple(named)
 
 
+def forget_demo(store: LoadStore, tenant: str, prefix: str) -> bool:
+    """Delete earlier demo traffic; returns whether there was any.
+
+    Args:
+        store: where it is.
+        tenant: whose it is; all that the tenant has is deleted.
+        prefix: with which topics of demo traffic begin.
+    """
+    sql = "SELECT count() AS n FROM commits WHERE startsWith(topic, {prefix:String})"
+    (row,) = store.query(sql, {"prefix": prefix}).to_pylist()
+    if not row["n"]:
+        return False
+    for table in (*PER_PROBE, *RESULTS):
+        _delete(store, table, "tenant = {tenant:String}", {"tenant": tenant})
+    _delete(store, "commits", "startsWith(topic, {prefix:String})", {"prefix": prefix})
+    return True
+
+
 def _forget(store: LoadStore, rows: Sequence[Mapping[str, Any]], tenant: str) -> None:
-    """Delete all that earlier loads stored in the additive tables, and their commits."""
+    """Delete all that earlier loads stored: rows of their probes, their windows, their commits.
+
+    Results of a window that another load has a part in stay, and are revised by the next.
+    """
     parameters: dict[str, Any] = {
         "tenant": tenant,
         "probes": sorted({str(row["probe"]) for row in rows}),
         "topics": sorted({str(row["topic"]).partition("#")[0] for row in rows}),
         "loads": sorted({str(row["topic"]) for row in rows}),
     }
+    # Killed from here on, the next run finds a load in part, not one that is finished.
+    store.command(
+        "ALTER TABLE loads UPDATE state = 'incomplete', settings_digest = 'being replaced' "
+        "WHERE topic IN {loads:Array(String)} SETTINGS mutations_sync = 2",
+        parameters,
+    )
+    for table in RESULTS:
+        _delete(store, table, "tenant = {tenant:String} AND " + _ONLY_THEIRS, parameters)
+    of_probes = "tenant = {tenant:String} AND probe IN {probes:Array(String)}"
     for table in PER_PROBE:
-        store.command(
-            f"ALTER TABLE {table} DELETE WHERE tenant = {{tenant:String}} "
-            "AND probe IN {probes:Array(String)} SETTINGS mutations_sync = 2",
-            parameters,
-        )
-    for table, condition in (
-        ("commits", "topic IN {topics:Array(String)}"),
-        ("loads", "topic IN {loads:Array(String)}"),
-    ):
-        store.command(
-            f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 2", parameters
-        )
+        _delete(store, table, of_probes, parameters)
+    _delete(store, "commits", "topic IN {topics:Array(String)}", parameters)
+    _delete(store, "loads", "topic IN {loads:Array(String)}", parameters)
+
+
+_ONLY_THEIRS: Final = """
+(horizon, intDiv(toUnixTimestamp(window_start), horizon)) IN (
+    SELECT h, intDiv(toUnixTimestamp(window_start), h)
+    FROM (SELECT window_start FROM totals
+          WHERE tenant = {tenant:String} AND probe IN {probes:Array(String)})
+    ARRAY JOIN (SELECT groupUniqArray(horizon) FROM distinct_counts_log) AS h)
+AND (horizon, intDiv(toUnixTimestamp(window_start), horizon)) NOT IN (
+    SELECT h, intDiv(toUnixTimestamp(window_start), h)
+    FROM (SELECT window_start FROM totals
+          WHERE tenant = {tenant:String} AND probe NOT IN {probes:Array(String)})
+    ARRAY JOIN (SELECT groupUniqArray(horizon) FROM distinct_counts_log) AS h)
+"""
+"""Windows in which the probes have packets and nobody else has."""
+
+
+def _delete(store: LoadStore, table: str, condition: str, parameters: dict[str, Any]) -> None:
+    store.command(
+        f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 2", parameters
+    )

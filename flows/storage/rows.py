@@ -16,6 +16,9 @@ LOAD_STATES: Final = {"running": 1, "finished": 2, "incomplete": 3}
 PER_PROBE: Final = ("flows", "totals", "ledger", "flows_1m", "flows_1h")
 """Additive tables whose rows belong to a probe."""
 
+RESULTS: Final = ("distinct_counts_log", "heavy_hitters_log", "spreaders_log", "sketches_log")
+"""Tables of versioned results, whose rows belong to a tenant."""
+
 
 def build(table: str, values: Mapping[str, Any]) -> pa.Table:
     """Make rows of a table from a column each: Arrow arrays, numpy arrays or lists.

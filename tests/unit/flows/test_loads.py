@@ -165,6 +165,84 @@ def test_a_kill_while_replacing_loses_nothing(store: Store, tenant: str) -> None
     assert stored(store, tenant) == truth(PACKETS)
 
 
+class _Dies(Exception):
+    """Stands for a kill."""
+
+
+class _Mortal:
+    """A store that dies at the n-th statement that changes something."""
+
+    def __init__(self, store: Store, statements: int) -> None:
+        self.query, self.insert = store.query, store.insert
+        self._store, self._left = store, statements
+
+    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> Any:
+        if not self._left:
+            raise _Dies
+        self._left -= 1
+        return self._store.command(sql, parameters)
+
+
+@pytest.mark.parametrize("statements", [1, 6, 10])
+def test_a_kill_amid_replacing_is_told_and_mended(
+    store: Store, tenant: str, statements: int
+) -> None:
+    """Killed between two deletions, a plain run refuses and another replacement is exact."""
+    carry_out(store, tenant, plan(store, tenant, capture("x.pcap", "1")))
+    mortal: Any = _Mortal(store, statements)
+    with pytest.raises(_Dies):
+        plan(mortal, tenant, capture("x.pcap", "1"), again="replace")
+    with pytest.raises(UsageError, match="NETSPECTRA_AGAIN=replace"):
+        plan(store, tenant, capture("x.pcap", "1"))
+    carry_out(store, tenant, plan(store, tenant, capture("x.pcap", "1"), again="replace"))
+    assert stored(store, tenant) == truth(PACKETS)
+
+
+def windows(store: Store, tenant: str) -> set[tuple[int, int]]:
+    """Start, s, and length of the windows that have distinct counts."""
+    sql = (
+        "SELECT toUnixTimestamp(window_start) AS start, horizon FROM distinct_counts_log "
+        f"WHERE tenant = '{tenant}'"
+    )
+    return {(row["start"], row["horizon"]) for row in store.query(sql).to_pylist()}
+
+
+def test_replacing_takes_its_own_windows_along(store: Store, tenant: str) -> None:
+    """Results of windows that only the replaced capture had go; shared ones stay."""
+    carry_out(store, tenant, plan(store, tenant, capture("x.pcap", "1")))
+    first = int(PACKETS["ts_ns"].min()) // 10**9
+    later = MORE.copy()
+    later["ts_ns"] += 300 * 10**9
+    carry_out(store, tenant, plan(store, tenant, capture("y.pcap", "2")), packets=later)
+    for start, horizon in (
+        (first // 2 * 2, 2),
+        (first // 60 * 60, 60),
+        (first // 600 * 600, 600),
+        ((first + 300) // 60 * 60, 60),
+    ):
+        store.command(
+            "INSERT INTO distinct_counts_log (tenant, window_start, horizon, task, revision) "
+            f"VALUES ('{tenant}', toDateTime64({start}, 3), {horizon}, 't', 1)"
+        )
+    plan(store, tenant, capture("x.pcap", "1"), again="replace")
+    shared = {((first + 300) // 60 * 60, 60)}
+    if first // 600 == (int(later["ts_ns"].min()) // 10**9) // 600:
+        shared.add((first // 600 * 600, 600))
+    assert windows(store, tenant) == shared
+
+
+def test_demo_traffic_is_replaced(store: Store, tenant: str) -> None:
+    """An earlier demo goes with all that its tenant has; nothing goes where there was none."""
+    prefix = f"demo-{tenant}:"
+    assert not loads.forget_demo(store, tenant, prefix)
+    for unit in units_of(PACKETS, topic=f"{prefix}1", stream=Stream(tenant, "demo")):
+        UnitWriter(store, StoredCounts()).write(unit)
+    assert stored(store, tenant) == truth(PACKETS)
+    assert loads.forget_demo(store, tenant, prefix)
+    assert stored(store, tenant) == (0, 0)
+    assert committed(store, f"{prefix}1") == (0, 0)
+
+
 def test_replaced_again_and_again(store: Store, tenant: str) -> None:
     """Each generation is whole: no token of an earlier one stands in its way."""
     for generation in range(3):
