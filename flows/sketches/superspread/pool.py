@@ -29,7 +29,7 @@ _MAX_REGISTERS: Final = 4096
 _WORDS_PER_REGISTER: Final = 32  # so that a key's registers rarely share a word
 _DROP: Final = 1.9207  # half the square of 1.96
 # Registers, and how many keys stay at most: so many per row asked for, and so many more.
-_SCREENS: Final = ((256, 16, 4096), (1024, 4, 1024))
+_SCREENS: Final = ((256, 16, 1024), (1024, 4, 256))
 _SCREEN_DEVIATIONS: Final = 4.0
 _NOTHING_SEEN: Final = 9.0  # pairs per screen that leave no trace less often than once in 8000
 
