@@ -67,6 +67,7 @@ def examine() -> Iterator[Finding]:
         compiler,
         machine,
         sketches,
+        tasks,
         store,
     )
     for check in checks:
@@ -184,19 +185,34 @@ def available_gb() -> float | None:
 
 def sketches() -> Iterator[Finding]:
     """The shortcuts around the sketch library agree with it, so that the fast path runs."""
-    import flows.sketches
+    from flows.sketches import selfcheck
 
-    selfcheck = getattr(flows.sketches, "selfcheck", None)
-    if selfcheck is None:
-        yield Finding("warn", "sketches", "no self-check in this version")
-        return
-    result = selfcheck()
-    slow = [name for name, fast in result.items() if not fast] if isinstance(result, dict) else []
-    if slow or result is False:
-        found = f"slow path for {', '.join(slow) or 'all'}: results are right, ingest is slower"
-        yield Finding("warn", "sketches", found)
-    else:
+    differences = selfcheck()
+    for line in differences:
+        yield Finding("warn", "sketches", f"{line}: results are right, ingest is slower")
+    if not differences:
         yield Finding("ok", "sketches", "fast paths give the library's own bytes")
+
+
+def tasks() -> Iterator[Finding]:
+    """Memory that the sketches of each task take at most, per horizon."""
+    from flows.errors import NetSpectraError
+    from flows.job import tasks_of
+    from flows.settings import load
+
+    try:
+        loaded = load()
+    except NetSpectraError:
+        return  # told by the check of the settings
+    horizons = [length // 10**9 for length in loaded.window.horizons_ns]
+    total = 0
+    for task in tasks_of(loaded.tasks):
+        size = task.memory_limit_bytes
+        total += 2 * len(horizons) * size
+        each = ", ".join(f"{horizon} s" for horizon in horizons)
+        found = f"{task.name}: at most {size / 1e6:.2f} MB a window; 2 windows each of {each}"
+        yield Finding("ok", "task", found)
+    yield Finding("ok", "tasks", f"at most {total / 1e6:.0f} MB for a tenant's horizons")
 
 
 def store() -> Iterator[Finding]:

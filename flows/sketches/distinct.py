@@ -216,6 +216,11 @@ def _coupon_odds(lg_k: int) -> npt.NDArray[np.float64]:
     return np.ldexp(1.0, -np.arange(1, 65) - lg_k)
 
 
+def limit_bytes(lg_k: int) -> int:
+    """Memory that a count takes at most: the matrix of coupons and the library's sketch."""
+    return 12 << lg_k
+
+
 def feed(sketch: Any, seen: U64, hashes: U64) -> None:
     """Update a library sketch with all ``hashes``, by calls for those only that change it.
 

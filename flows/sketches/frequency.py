@@ -43,6 +43,8 @@ EXACT_KEYS: Final = 2048
 CANDIDATES: Final = 2048
 """So many keys by packets, and by bytes, of one update reach the frequent-items sketches."""
 
+_ITEM_BYTES: Final = 96  # a counter, a state and a text of up to 64 digits
+
 LG_MAX: Final = 13
 """Base-2 logarithm of the frequent-items map, which holds three quarters as many keys."""
 
@@ -276,6 +278,11 @@ class Frequency:
         hashes = hash_words(keys, self.seed)
         figures = [self._sketched.bounds(m, texts, hashes) for m in (PACKETS, BYTES)]
         return _ranking(keys, np.concatenate(figures), metric, n, max(share, hidden), hidden)
+
+
+def limit_bytes(width: int = WIDTH, lg_max: int = LG_MAX) -> int:
+    """Memory that a summary takes at most: both counters' rows, both maps with their texts."""
+    return 2 * DEPTH * width * 8 + 2 * (_ITEM_BYTES << lg_max)
 
 
 class _Sketched:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from flows.sketches.distinct import Distinct
+from flows.sketches.distinct import limit_bytes as distinct_limit_bytes
 from flows.sketches.frequency import Frequency
+from flows.sketches.frequency import limit_bytes as frequency_limit_bytes
 from flows.sketches.superspread import SuperSpread
 from flows.windows.fields import FieldList
 
@@ -55,6 +57,13 @@ class Task:
     def ip_only(self) -> bool:
         """Whether frames without addresses are left out: the task is about addresses."""
         return not _ADDRESSES.isdisjoint(self.key.names + self.elements.names)
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """Memory that one sketch of this task takes at most; few keys or elements take less."""
+        if self.kind == "distinct":
+            return distinct_limit_bytes(self.lg_k)
+        return frequency_limit_bytes() if self.kind == "frequency" else self.memory_bytes
 
     def new(self, seed: int) -> Sketch:
         """An empty sketch for this task; ``seed`` is that of the hash of its keys."""
