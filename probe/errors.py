@@ -1,7 +1,7 @@
 """Errors of capturing.
 
-    ProbeError
-    +-- CaptureError        a capture that can't be read; the text says what to do
+ProbeError
++-- CaptureError        a capture that can't be read; the text says what to do
 """
 
 from __future__ import annotations

@@ -28,7 +28,17 @@ def test_healthy_machine_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "fail" not in text
-    for what in "python names numba cores memory sketches tasks disk store".split():
+    for what in [
+        "python",
+        "names",
+        "numba",
+        "cores",
+        "memory",
+        "sketches",
+        "tasks",
+        "disk",
+        "store",
+    ]:
         assert f"  {what} " in text
 
 

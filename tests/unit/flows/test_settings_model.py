@@ -151,7 +151,10 @@ def test_a_spread_key_is_at_most_two_addresses() -> None:
     """A key that a spread sketch can't hold is refused."""
     with pytest.raises(ValidationError, match="at most two addresses"):
         Task(
-            name="t", type="spread", key=("src_addr", "dst_addr", "ip_proto"), elements=("dst_port",)
+            name="t",
+            type="spread",
+            key=("src_addr", "dst_addr", "ip_proto"),
+            elements=("dst_port",),
         )
 
 
