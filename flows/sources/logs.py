@@ -111,7 +111,7 @@ class CaptureLog:
                 break
             accumulator.absorb(packets, number)
             wanted -= len(packets)
-            self._note(packets, file)
+            self._note(number, packets, file)
         return True
 
     def close(self) -> None:
@@ -120,16 +120,15 @@ class CaptureLog:
             file.close()
         self._files.clear()
 
-    def _note(self, packets: Packets, file: CaptureFile) -> None:
+    def _note(self, number: int, packets: Packets, file: CaptureFile) -> None:
+        # A file describes an interface before its packets, so that all of a unit have names.
+        self._interfaces[number].update({i.if_index: i.name for i in file.interfaces if i.name})
         self.progress.packets += len(packets)
         self.progress.bytes += int(packets["wire_bytes"].sum(dtype=np.uint64))
         self.progress.event_time_ns = int(packets["ts_ns"][-1])
         self.progress.position = self._done_bytes + file.position_bytes
 
     def _finish(self, number: int, file: CaptureFile, accumulator: PartitionAccumulator) -> None:
-        self._interfaces[number].update(
-            {interface.if_index: interface.name for interface in file.interfaces if interface.name}
-        )
         if file.truncated is not None:
             cut = file.truncated
             accumulator.drop(number, self.progress.event_time_ns, "truncated", cut.lost_frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -300,6 +301,37 @@ def test_strange_times_give_right_sums_and_few_rows(
             f"SELECT count() AS n FROM {table} WHERE tenant = '{tenant}'"
         ).to_pylist()
         assert 0 < row["n"] <= most * len(packets)
+
+
+def block(kind: int, body: bytes) -> bytes:
+    """A block of a pcapng file."""
+    body += b"\0" * (-len(body) % 4)
+    size = struct.pack("<I", 12 + len(body))
+    return struct.pack("<I", kind) + size + body + size
+
+
+def test_interfaces_have_their_names_in_every_unit(
+    store: Store, tenant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in units that are stored long before the capture's end."""
+    monkeypatch.setattr("flows.sources.logs.MESSAGE_PACKETS", 10)
+    packets = ipv4_packets(np.random.default_rng(6), 100, span_ns=60 * SECOND)
+    frames = write_pcap(tmp_path / "x.pcap", packets).read_bytes()[24:]
+    data = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+    for name in (b"eth0", b"wan1"):
+        data += block(1, struct.pack("<HHIHH4sHH", 1, 0, 0, 2, 4, name, 0, 0))
+    for n, packet in enumerate(packets):
+        micros = int(packet["ts_ns"]) // 1000
+        frame = frames[70 * n + 16 : 70 * (n + 1)]
+        head = (n % 2, micros >> 32, micros & 0xFFFFFFFF, 54, int(packet["wire_bytes"]))
+        data += block(6, struct.pack("<5I", *head) + frame)
+    (tmp_path / "named.pcapng").write_bytes(data)
+    assert run_capture(store, tenant, tmp_path / "named.pcapng") == 0
+    rows = store.query(
+        "SELECT if_index, if_name, sum(packets) AS n FROM flows "
+        f"WHERE tenant = '{tenant}' GROUP BY if_index, if_name ORDER BY if_index"
+    ).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(0, "eth0", 50), (1, "wan1", 50)]
 
 
 def test_overlapping_captures_are_merged_by_time(store: Store, tenant: str, tmp_path: Path) -> None:
