@@ -194,7 +194,8 @@ def test_gaps_and_disorder_cost_nothing(packets: Packets, message: int, batch: i
     assert len(units) <= messages + 1
     assert sum(len(unit.entries) for unit in units) <= len(packets)
     assert sum(len(unit.totals) for unit in units) <= len(packets)
-    assert sum(len(p) for unit in units for p in unit.sketches.values()) <= len(packets) * len(TASKS)
+    sketches = sum(len(panes) for unit in units for panes in unit.sketches.values())
+    assert sketches <= len(packets) * len(TASKS)
 
 
 def test_streams_hold_the_watermark_back_until_they_end() -> None:
