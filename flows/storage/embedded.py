@@ -34,8 +34,8 @@ ENGINE_OPTIONS: Final[Mapping[str, int]] = {
     "index_mark_cache_size": 8 << 20,
     "query_condition_cache_size": 8 << 20,
     "compiled_expression_cache_size": 8 << 20,
-    # One merge at a time (150 MB), so that an insert (200 MB) and readers fit beside it.
-    "background_pool_size": 1,
+    # With fewer than four a deletion waits seconds for a free one; a merge takes up to 150 MB.
+    "background_pool_size": 4,
     "background_merges_mutations_concurrency_ratio": 1,
     "max_thread_pool_size": 200,
     "max_io_thread_pool_size": 8,

@@ -27,10 +27,11 @@ from tests.support.jobs import (
 )
 
 FLOOD = """
-import json, resource, sys
+import json, sys
 from datetime import timedelta
 from bytewax._bytewax import cli_main
 from flows import pipeline
+from flows.benchmarks.fresh import peak_bytes
 from flows.job import tasks_of
 from flows.settings import DEFAULT_TASKS
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
@@ -56,7 +57,7 @@ with Store.open("chdb:data") as store:
         LogSource({"0": partition}), UnitSink(store, counts), ResultSink(store, networks.names),
         tasks=tasks, horizons_ns=(2 * 10**9, 60 * 10**9, 600 * 10**9), partitions=["flood/0"])
     cli_main(flow, workers_per_process=1, epoch_interval=timedelta(seconds=10))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = peak_bytes()
 print(json.dumps({"peak_bytes": peak, "max_flows": config.max_flows, "packets": counts.packets}))
 """
 
