@@ -19,6 +19,7 @@ from flows.errors import NetSpectraError
 from flows.progress import Progress
 from flows.settings import Settings
 from flows.settings import Task as TaskSettings
+from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources import inputs
 from flows.sources.logs import CaptureLog, PacketLog
@@ -110,11 +111,15 @@ class Job:
         return pipeline.build(
             LogSource(partitions, self._control),
             UnitSink(self.store, self.counts, self._control),
-            ResultSink(self.store, self._networks.names, self._control),
+            ResultSink(self.store, self._context(), self._control),
             tasks=self._tasks,
             horizons_ns=self.settings.window.horizons_ns,
             partitions=[f"{self._input.topic}/{name}" for name in partitions],
         )
+
+    def _context(self) -> Context:
+        others = loads.minutes_of_others(self.store, self.settings.tenant, self._input.probes)
+        return Context(self._networks.names, others)
 
     def stop(self, number: int | None = None, frame: FrameType | None = None) -> None:
         """End early and cleanly; a second Ctrl-C ends at once. Usable as a signal handler."""

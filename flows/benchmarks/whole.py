@@ -117,6 +117,7 @@ def _run(log: MessageLog, store: Any, config: WindowConfig) -> None:
     from flows import pipeline
     from flows.job import EPOCH
     from flows.settings.model import Window
+    from flows.sinks.result_rows import Context
     from flows.sinks.store import ResultSink, StoredCounts, UnitSink
     from flows.sources.partitions import LogSource
 
@@ -124,7 +125,7 @@ def _run(log: MessageLog, store: Any, config: WindowConfig) -> None:
     dataflow = pipeline.build(
         LogSource({"0": lambda: (log, accumulator(tasks, config))}),
         UnitSink(store, StoredCounts()),
-        ResultSink(store, [""]),
+        ResultSink(store, Context([""])),
         tasks=tasks,
         horizons_ns=Window().horizons_ns,
         partitions=["bench/0"],

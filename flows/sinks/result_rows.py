@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,10 +20,10 @@ from flows.sketches.superspread import SuperSpread
 from flows.storage.rows import RANKINGS, build
 from flows.storage.tables import MAX_INSERT_ROWS
 from flows.windows.horizons import WindowResult
-from flows.windows.tasks import Task
 
 _MS: Final = 10**6
 _SECOND_NS: Final = 10**9
+_MINUTE_NS: Final = 60 * _SECOND_NS
 _MIN_STORED_NS: Final = 60 * _SECOND_NS
 """Sketches of shorter horizons can be had by none and are not kept."""
 
@@ -47,6 +48,29 @@ def inserts(rows: pa.Table) -> Iterator[pa.Table]:
             yield rows.slice(at, min(MAX_INSERT_ROWS, end - at))
 
 
+class Context:
+    """What a row says beyond its sketch.
+
+    Args:
+        network_names: by number, for keys that are networks.
+        others: minutes (Unix time / 60 s, ascending) in which other loads, whose sketches this
+            run doesn't have, stored packets of the tenant. Results there are not complete.
+    """
+
+    def __init__(
+        self, network_names: Sequence[str] = (), others: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        self.network_names = network_names
+        self._others = np.empty(0, np.int64) if others is None else others
+
+    def complete(self, start_ns: int, horizon_ns: int) -> bool:
+        """Whether no other load has a part in the window."""
+        first = start_ns // _MINUTE_NS
+        last = (start_ns + horizon_ns - 1) // _MINUTE_NS
+        found = np.searchsorted(self._others, (first, last + 1))
+        return bool(found[0] == found[1])
+
+
 def _columns(rows: list[dict[str, Any]], name: str) -> pa.Table:
     values: dict[str, Any] = {key: [row[key] for row in rows] for key in rows[0]}
     values["window_start"] = times_ms(np.array(values["window_start"], np.int64))
@@ -54,16 +78,17 @@ def _columns(rows: list[dict[str, Any]], name: str) -> pa.Table:
     return build(name, values)
 
 
-def _window(tenant: str, task: Task, result: WindowResult) -> dict[str, Any]:
+def _window(group: TaskResults, result: WindowResult, context: Context) -> dict[str, Any]:
     return {
-        "tenant": tenant,
+        "tenant": group.tenant,
         "window_start": result.start_ns // _MS,
         "horizon": result.horizon_ns // _SECOND_NS,
-        "task": task.name,
+        "task": group.task.name,
+        "complete": context.complete(result.start_ns, result.horizon_ns),
     }
 
 
-def distinct_counts(results: Sequence[TaskResults]) -> pa.Table | None:
+def distinct_counts(results: Sequence[TaskResults], context: Context) -> pa.Table | None:
     """Rows of ``distinct_counts_log``, or None when there are none."""
     rows = []
     for group in results:
@@ -73,37 +98,35 @@ def distinct_counts(results: Sequence[TaskResults]) -> pa.Table | None:
             estimate = result.sketch.estimate()
             rows.append(
                 {
-                    **_window(group.tenant, group.task, result),
+                    **_window(group, result, context),
                     "estimate": estimate.value,
                     "lower": estimate.lower,
                     "upper": estimate.upper,
                     "confidence": estimate.confidence,
                     "late_packets": result.late_packets,
-                    "complete": True,
                     "revision": result.revision,
                 }
             )
     return _columns(rows, "distinct_counts_log") if rows else None
 
 
-def heavy_hitters(results: Sequence[TaskResults], network_names: Sequence[str]) -> pa.Table | None:
+def heavy_hitters(results: Sequence[TaskResults], context: Context) -> pa.Table | None:
     """Rows of ``heavy_hitters_log``, or None when there are none."""
     rows = []
     for group in results:
         for result in group.results:
             if isinstance(result.sketch, Frequency):
-                rows += _hitter_rows(group, result, result.sketch, network_names)
+                rows += _hitter_rows(group, result, result.sketch, context)
     return _columns(rows, "heavy_hitters_log") if rows else None
 
 
 def _hitter_rows(
-    group: TaskResults, result: WindowResult, sketch: Frequency, network_names: Sequence[str]
+    group: TaskResults, result: WindowResult, sketch: Frequency, context: Context
 ) -> list[dict[str, Any]]:
-    window = _window(group.tenant, group.task, result)
+    window = _window(group, result, context)
     common = {
         "total_packets": sketch.total_packets,
         "total_bytes": sketch.total_bytes,
-        "complete": True,
         "revision": result.revision,
     }
     if result.revision == 0:
@@ -119,7 +142,7 @@ def _hitter_rows(
             common,
             name,
             rank,
-            group.task.key.read(hitter.key, network_names),
+            group.task.key.read(hitter.key, context.network_names),
             hitter,
             ranking.error,
             top.confidence,
@@ -156,26 +179,25 @@ def _hitter(
     }
 
 
-def spreaders(results: Sequence[TaskResults], network_names: Sequence[str]) -> pa.Table | None:
+def spreaders(results: Sequence[TaskResults], context: Context) -> pa.Table | None:
     """Rows of ``spreaders_log``, or None when there are none."""
     rows = []
     for group in results:
         for result in group.results:
             if isinstance(result.sketch, SuperSpread):
-                rows += _spreader_rows(group, result, result.sketch, network_names)
+                rows += _spreader_rows(group, result, result.sketch, context)
     return _columns(rows, "spreaders_log") if rows else None
 
 
 def _spreader_rows(
-    group: TaskResults, result: WindowResult, sketch: SuperSpread, network_names: Sequence[str]
+    group: TaskResults, result: WindowResult, sketch: SuperSpread, context: Context
 ) -> list[dict[str, Any]]:
     top = sketch.top(group.task.top)
     common = {
-        **_window(group.tenant, group.task, result),
+        **_window(group, result, context),
         "confidence": top.confidence,
         "recall_peers": top.recall_peers,
         "late_packets": result.late_packets,
-        "complete": True,
         "revision": result.revision,
     }
     if result.revision == 0:
@@ -183,7 +205,7 @@ def _spreader_rows(
         return [{**common, **late}]
     rows = []
     for rank, spreader in enumerate(top.rows, start=1):
-        key = group.task.key.read(spreader.key, network_names)
+        key = group.task.key.read(spreader.key, context.network_names)
         rows.append(
             {
                 **common,
@@ -202,11 +224,11 @@ def _text(key: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in key.items())
 
 
-def sketches(results: Sequence[TaskResults]) -> pa.Table | None:
+def sketches(results: Sequence[TaskResults], context: Context) -> pa.Table | None:
     """Rows of ``sketches_log``: CPC images of horizons of a minute and more."""
     rows = [
         {
-            **_window(group.tenant, group.task, result),
+            **_window(group, result, context),
             "kind": "cpc",
             "version": 1,
             "sketch": result.sketch.to_bytes(),

@@ -16,6 +16,7 @@ from typing_extensions import override
 from flows.errors import NetSpectraError
 from flows.operators.horizons import TaskResults
 from flows.sinks import result_rows, unit_rows
+from flows.sinks.result_rows import Context
 from flows.windows.control import RunControl
 from flows.windows.unit import Unit
 
@@ -98,9 +99,9 @@ class ResultWriter:
     added up, so they go in under a token, like a unit's rows.
     """
 
-    def __init__(self, store: RowStore, network_names: Sequence[str]) -> None:
+    def __init__(self, store: RowStore, context: Context) -> None:
         self._store = store
-        self._network_names = network_names
+        self._context = context
         self._run = uuid4().hex
         self._inserts = count()
 
@@ -115,10 +116,10 @@ class ResultWriter:
 
     def _insert(self, groups: Sequence[TaskResults], token: str) -> None:
         for table, rows in (
-            ("distinct_counts_log", result_rows.distinct_counts(groups)),
-            ("heavy_hitters_log", result_rows.heavy_hitters(groups, self._network_names)),
-            ("spreaders_log", result_rows.spreaders(groups, self._network_names)),
-            ("sketches_log", result_rows.sketches(groups)),
+            ("distinct_counts_log", result_rows.distinct_counts(groups, self._context)),
+            ("heavy_hitters_log", result_rows.heavy_hitters(groups, self._context)),
+            ("spreaders_log", result_rows.spreaders(groups, self._context)),
+            ("sketches_log", result_rows.sketches(groups, self._context)),
         ):
             for chunk, part in enumerate(result_rows.inserts(rows) if rows else ()):
                 self._store.insert(table, part, f"{table}/{token}/{chunk}")
@@ -177,14 +178,14 @@ class ResultSink(DynamicSink[TaskResults]):
 
     Args:
         store: where to.
-        network_names: by number, for keys that are networks.
+        context: of the rows.
         control: told of failures.
     """
 
     def __init__(
-        self, store: RowStore, network_names: Sequence[str], control: RunControl | None = None
+        self, store: RowStore, context: Context, control: RunControl | None = None
     ) -> None:
-        self._writer = ResultWriter(store, network_names)
+        self._writer = ResultWriter(store, context)
         self._control = control or RunControl()
 
     @override

@@ -22,11 +22,13 @@ class Input:
     Attributes:
         topic: name of the log in ``commits``; empty when there is nothing to read.
         log: the packets; None when there is nothing to read.
+        probes: under which the packets are stored.
         load: the captures that are loaded; None for other traffic.
     """
 
     topic: str
     log: PacketLog | None
+    probes: tuple[str, ...] = ()
     load: loads.Load | None = None
 
 
@@ -80,16 +82,17 @@ def _captures(settings: Settings) -> Opener:
         for note in load.notes:
             print(f"netspectra: {note}", file=sys.stderr)
         if not load.topic:
-            return Input("", None, load)
+            return Input("", None, load=load)
         loads.record(store, load, tenant=settings.tenant, digest=settings.digest(), state="running")
+        probes = tuple(capture.probe for capture in load.captures)
         log = CaptureLog(
             [capture.path for capture in load.captures],
             [first_ns[capture.path] for capture in load.captures],
             tenant=settings.tenant,
-            probes=[capture.probe for capture in load.captures],
+            probes=probes,
             decapsulate=settings.capture.decapsulate,
         )
-        return Input(load.topic, log, load)
+        return Input(load.topic, log, probes, load)
 
     return open_captures
 
@@ -114,4 +117,6 @@ def _demo(settings: Settings, store: loads.LoadStore) -> Input:
     )
     probe = settings.probe.name or "demo"
     # A name of its own: two short runs may begin in the same pane.
-    return Input(f"demo:{time.time_ns():x}", DemoLog(traffic, tenant=settings.tenant, probe=probe))
+    return Input(
+        f"demo:{time.time_ns():x}", DemoLog(traffic, tenant=settings.tenant, probe=probe), (probe,)
+    )

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from flows.errors import UsageError
@@ -240,6 +242,22 @@ def _named_apart(
         taken.add(name)
         named.append(replace(capture, probe=name))
     return tuple(named)
+
+
+def minutes_of_others(
+    store: LoadStore, tenant: str, probes: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Minutes (Unix time / 60 s, ascending) in which other probes of the tenant have packets.
+
+    Sketches of different loads are not merged in the store, so the results of windows that
+    touch one of these minutes describe only a part.
+    """
+    sql = (
+        "SELECT DISTINCT intDiv(toUnixTimestamp(window_start), 60) AS minute FROM totals "
+        "WHERE tenant = {tenant:String} AND probe NOT IN {probes:Array(String)} ORDER BY minute"
+    )
+    rows = store.query(sql, {"tenant": tenant, "probes": list(probes)})
+    return np.array(rows["minute"].to_pylist(), np.int64)
 
 
 def forget_demo(store: LoadStore, tenant: str, prefix: str) -> bool:

@@ -34,6 +34,7 @@ from flows import pipeline
 from flows.benchmarks.fresh import peak_bytes
 from flows.job import tasks_of
 from flows.settings import DEFAULT_TASKS
+from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources.logs import DemoLog
 from flows.sources.partitions import LogSource
@@ -54,7 +55,8 @@ def partition():
 with Store.open("chdb:data") as store:
     counts = StoredCounts()
     flow = pipeline.build(
-        LogSource({"0": partition}), UnitSink(store, counts), ResultSink(store, networks.names),
+        LogSource({"0": partition}), UnitSink(store, counts),
+        ResultSink(store, Context(networks.names)),
         tasks=tasks, horizons_ns=(2 * 10**9, 60 * 10**9, 600 * 10**9), partitions=["flood/0"])
     cli_main(flow, workers_per_process=1, epoch_interval=timedelta(seconds=10))
 peak = peak_bytes()

@@ -18,6 +18,7 @@ from flows import pipeline
 from flows.job import tasks_of
 from flows.settings import DEFAULT_TASKS
 from flows.settings.model import INTERNAL
+from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, RowStore, StoredCounts, UnitSink
 from flows.sources.logs import LogProgress
 from flows.sources.partitions import LogPartition, LogSource, Partition
@@ -181,7 +182,7 @@ def run_flow(
     flow = pipeline.build(
         LogSource(partitions, control),
         UnitSink(store, counts, control),
-        ResultSink(store, NETWORKS.names, control),
+        ResultSink(store, Context(NETWORKS.names), control),
         tasks=TASKS,
         horizons_ns=horizons_ns,
         partitions=[f"{topic}/{name}" for name in partitions],

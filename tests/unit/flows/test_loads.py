@@ -231,6 +231,15 @@ def test_replacing_takes_its_own_windows_along(store: Store, tenant: str) -> Non
     assert windows(store, tenant) == shared
 
 
+def test_minutes_of_other_loads_are_known(store: Store, tenant: str) -> None:
+    """Minutes with packets of other probes of the tenant, and of them only."""
+    carry_out(store, tenant, plan(store, tenant, capture("x.pcap", "1")))
+    minutes = sorted({int(ts) // (60 * 10**9) for ts in PACKETS["ts_ns"]})
+    assert loads.minutes_of_others(store, tenant, ["y.pcap"]).tolist() == minutes
+    assert loads.minutes_of_others(store, tenant, ["x.pcap"]).tolist() == []
+    assert loads.minutes_of_others(store, "somebody", []).tolist() == []
+
+
 def test_demo_traffic_is_replaced(store: Store, tenant: str) -> None:
     """An earlier demo goes with all that its tenant has; nothing goes where there was none."""
     prefix = f"demo-{tenant}:"

@@ -16,6 +16,7 @@ from flows.errors import StoreError
 from flows.kernels.layout import PACKETS, T_PACKETS
 from flows.operators.horizons import TaskResults
 from flows.sinks import result_rows, unit_rows
+from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, ResultWriter, StoredCounts, UnitSink, UnitWriter
 from flows.sketches.distinct import Distinct
 from flows.sketches.frequency import Frequency
@@ -320,11 +321,11 @@ def test_the_newest_revision_is_shown(store: Store) -> None:
     """Revisions replace each other; writing one again, late or early, changes nothing."""
     tenant = next(names)
     first, second = (1, counted(1, 2), 0), (2, counted(1, 2, 3), 0)
-    ResultWriter(store, [""]).write([results(tenant, first)])
+    ResultWriter(store, Context([""])).write([results(tenant, first)])
     assert distinct_row(store, tenant) == (2, 2, 2, 0, 1)
-    ResultWriter(store, [""]).write([results(tenant, second)])
+    ResultWriter(store, Context([""])).write([results(tenant, second)])
     assert distinct_row(store, tenant) == (3, 3, 3, 0, 2)
-    again = ResultWriter(store, [""])
+    again = ResultWriter(store, Context([""]))
     again.write([results(tenant, first)])
     again.write([results(tenant, second)])
     assert distinct_row(store, tenant) == (3, 3, 3, 0, 2)
@@ -333,7 +334,7 @@ def test_the_newest_revision_is_shown(store: Store) -> None:
 def test_a_new_list_replaces_the_whole_old_one(store: Store) -> None:
     """A port that left the list isn't shown any more."""
     tenant = next(names)
-    writer = ResultWriter(store, [""])
+    writer = ResultWriter(store, Context([""]))
     writer.write([results(tenant, (1, ports(p80=5, p53=4, p22=3, p21=2), 0))])
     assert port_rows(store, tenant) == [
         (1, "dst_port=80", 5, 5, 5, 0, 14),
@@ -352,7 +353,7 @@ def test_late_corrections_widen_the_bounds_once(store: Store) -> None:
     """Late packets are added to the upper bound, also when a rerun writes them again."""
     tenant = next(names)
     for _ in range(2):  # the second time as after a crash
-        writer = ResultWriter(store, [""])
+        writer = ResultWriter(store, Context([""]))
         writer.write([results(tenant, (1, counted(1, 2), 0))])
         writer.write([results(tenant, (0, counted(7), 4), unit="log/0/5")])
         writer.write([results(tenant, (0, counted(8, 9), 6), unit="log/0/6")])
@@ -363,7 +364,7 @@ def test_late_lists_raise_the_error(store: Store) -> None:
     """Any key may have got all of the late packets, so all upper bounds and the error grow."""
     tenant = next(names)
     for _ in range(2):
-        writer = ResultWriter(store, [""])
+        writer = ResultWriter(store, Context([""]))
         writer.write([results(tenant, (1, ports(p80=5, p53=4), 0))])
         writer.write([results(tenant, (0, ports(p22=3), 3), unit="log/0/9")])
     assert port_rows(store, tenant) == [
@@ -377,7 +378,7 @@ def test_sketches_are_kept_for_minutes_and_readable(store: Store) -> None:
     tenant = next(names)
     sketch = counted(*range(1000, 4000))
     pane = TaskResults(tenant, HOSTS, "u", [WindowResult(T0_NS, 2 * SECOND, 1, sketch, 0)])
-    writer = ResultWriter(store, [""])
+    writer = ResultWriter(store, Context([""]))
     writer.write([pane, results(tenant, (1, sketch, 0)), results(tenant, (0, counted(1), 1))])
     sql = f"SELECT horizon, kind, hex(sketch) AS image FROM sketches WHERE tenant = '{tenant}'"
     (row,) = store.query(sql).to_pylist()
@@ -410,7 +411,7 @@ def test_a_refusing_store_ends_the_run_and_is_not_asked_again() -> None:
     assert control.stopping
     assert refusing.asked == 1
     sink.write_batch(units)
-    ResultSink(refusing, [""], control).build("store", 0, 1).write_batch(
+    ResultSink(refusing, Context([""]), control).build("store", 0, 1).write_batch(
         [results("t", (1, counted(1), 0))]
     )
     assert refusing.asked == 1
@@ -420,9 +421,22 @@ def test_a_refusing_store_ends_the_run_and_is_not_asked_again() -> None:
 def test_the_first_failure_is_the_one_that_is_told() -> None:
     """Results that can't be stored end the run too; later failures don't hide the first."""
     control = RunControl()
-    sink = ResultSink(Refusing(), [""], control).build("store", 0, 1)
+    sink = ResultSink(Refusing(), Context([""]), control).build("store", 0, 1)
     sink.write_batch([results("t", (1, counted(1), 0))])
     first = control.failure
     assert first is not None
     control.fail(StoreError("another"))
     assert control.failure is first
+
+
+def test_windows_that_others_share_are_not_complete() -> None:
+    """A window is complete unless it touches a minute in which another load has packets."""
+    context = Context(others=np.array([10, 700], np.int64))
+    minute = 60 * 10**9
+    assert context.complete(9 * minute, minute)
+    assert not context.complete(10 * minute, minute)
+    assert not context.complete(10 * minute + 58 * 10**9, 2 * 10**9)
+    assert context.complete(11 * minute, 2 * 10**9)
+    assert not context.complete(10 * minute, 10 * minute)
+    assert not context.complete(0, 11 * minute)
+    assert Context().complete(0, 600 * minute)
