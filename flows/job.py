@@ -180,14 +180,19 @@ class Job:
             )
 
     def _summarise(self, elapsed_s: float) -> None:
-        summary.render(
-            self.store,
-            self.settings.tenant,
-            source=self.settings.source,
-            elapsed_s=None if self._input.log is None else elapsed_s,
-            run_packets=self.counts.packets,
-            where=self.settings.store,
-        )
+        try:
+            summary.render(
+                self.store,
+                self.settings.tenant,
+                source=self.settings.source,
+                elapsed_s=None if self._input.log is None else elapsed_s,
+                run_packets=self.counts.packets,
+                where=self.settings.store,
+            )
+            sys.stdout.flush()
+        except (BrokenPipeError, SystemExit):
+            # The reader has what it wanted (`| head`; rich exits then): the run is still good.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _stopped(self, log: PacketLog) -> str:
         stored = self.counts.packets + self.counts.skipped_packets

@@ -371,3 +371,21 @@ def test_an_interrupted_load_is_completed(
     assert done.returncode == 0
     assert set(sums(tmp_path).values()) == {truth(LONG)}
     assert fingerprints(tmp_path, "chdb:data") == undisturbed
+
+
+@BOTH
+def test_a_reader_that_has_enough_is_no_fault(place: Path, job: tuple[str, ...]) -> None:
+    """With the summary cut off by `head`, the run still ends well and everything is stored."""
+    line = f"{' '.join(job)} | head -n 2"
+    done = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", line],
+        cwd=place,
+        env=environment(SOURCE="pcap:good.pcap", STORE="chdb:data"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert set(sums(place).values()) == {truth(PACKETS)}
