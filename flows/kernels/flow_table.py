@@ -310,34 +310,19 @@ def absorb(
 
 
 @numba.njit(nogil=True, cache=True)
-def take_closed(entries: Any, state: Any, boundary: Any, closed: Any) -> Any:
-    """Move entries of panes below ``boundary`` to ``closed``, keep the rest, in order.
+def drop_closed(entries: Any, state: Any, boundary: Any) -> None:
+    """Remove entries of panes below ``boundary``, keep the rest, in order.
 
-    Returns how many were moved; updates the count and the first pane in ``state``. The index
-    must be rebuilt afterwards.
+    Updates the count and the first pane in ``state``. The index must be rebuilt afterwards.
     """
     count = state[S_COUNT]
-    moved = 0
     kept = 0
     first_pane = ~_0
     for row in range(count):
-        if entries[row, 0] < boundary:
-            closed[moved, :] = entries[row, :]
-            moved += 1
-        else:
+        if entries[row, 0] >= boundary:
             if kept != row:
                 entries[kept, :] = entries[row, :]
             first_pane = min(first_pane, entries[row, 0])
             kept += 1
     state[S_COUNT] = np.uint64(kept)
     state[S_FIRST_PANE] = first_pane
-    return moved
-
-
-@numba.njit(nogil=True, cache=True)
-def count_closed(entries: Any, count: Any, boundary: Any) -> Any:
-    """How many of the first ``count`` entries lie in panes below ``boundary``."""
-    closed = 0
-    for row in range(count):
-        closed += entries[row, 0] < boundary
-    return closed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from flows.kernels.layout import BYTES, KIND, PACKETS, PANE, PORTS, STREAM_SHIFT
 from flows.kernels.project import hash_fields, project_fields
 from flows.sketches.distinct import Distinct
 from flows.sketches.superspread import SuperSpread
+from flows.windows.fields import FieldList
 from flows.windows.networks import Networks
 from flows.windows.tasks import PaneSketch, Sketch, Task
 
@@ -27,27 +28,46 @@ _IPV4: Final = np.uint64(0x0800)
 _IPV6: Final = np.uint64(0x86DD)
 
 
-class _Batch(NamedTuple):
-    """Flows to feed, with their weights, and the runs of one stream and pane among them."""
+class _Batch:
+    """Flows to feed, with their weights, and the runs of one stream and pane among them.
 
-    entries: Words
-    networks: npt.NDArray[np.uint16]
-    packets: Words
-    bytes: Words
-    runs: list[tuple[tuple[int, int], slice]]
+    Fields that several tasks name are projected and hashed once.
+    """
 
-    def project(self, spec: Words, seed: int) -> tuple[Words, Words]:
-        """The words that ``spec`` names, (n, k), and their hashes, (n,)."""
-        words = np.empty((len(self.entries), len(spec)), np.uint64)
-        hashes = np.empty(len(self.entries), np.uint64)
-        project_fields(self.entries, self.networks, spec, np.uint64(seed), words, hashes)
-        return words, hashes
+    def __init__(
+        self,
+        entries: Words,
+        networks: npt.NDArray[np.uint16],
+        packets: Words,
+        octets: Words,
+        seed: int,
+    ) -> None:
+        self.packets = packets
+        self.bytes = octets
+        self.runs = list(_runs(entries))
+        self._entries = entries
+        self._networks = networks
+        self._seed = np.uint64(seed)
+        self._words: dict[FieldList, Words] = {}
+        self._hashes: dict[FieldList, Words] = {}
 
-    def hash(self, spec: Words, seed: int) -> Words:
-        """Hashes of the words that ``spec`` names, (n,)."""
-        hashes = np.empty(len(self.entries), np.uint64)
-        hash_fields(self.entries, self.networks, spec, np.uint64(seed), hashes)
-        return hashes
+    def project(self, fields: FieldList) -> tuple[Words, Words]:
+        """The words of the fields, (n, k), and their hashes, (n,)."""
+        if fields not in self._words:
+            spec = fields.spec
+            words = np.empty((len(self._entries), len(spec)), np.uint64)
+            hashes = np.empty(len(self._entries), np.uint64)
+            project_fields(self._entries, self._networks, spec, self._seed, words, hashes)
+            self._words[fields], self._hashes[fields] = words, hashes
+        return self._words[fields], self._hashes[fields]
+
+    def hash(self, fields: FieldList) -> Words:
+        """Hashes of the fields, (n,)."""
+        if fields not in self._hashes:
+            hashes = np.empty(len(self._entries), np.uint64)
+            hash_fields(self._entries, self._networks, fields.spec, self._seed, hashes)
+            self._hashes[fields] = hashes
+        return self._hashes[fields]
 
 
 class TaskFeed:
@@ -71,7 +91,7 @@ class TaskFeed:
         tenant_of: Callable[[int], str],
     ) -> None:
         self._tasks = tasks
-        self._specs = [(task.key.spec, task.elements.spec) for task in tasks]
+        self._keys = {task.key for task in tasks}
         self._networks = networks
         self._needs_networks = any(
             name in ("src_net", "dst_net")
@@ -107,21 +127,24 @@ class TaskFeed:
 
     def _batch(self, entries: Words, packets: Words, octets: Words, keep: Mask) -> _Batch:
         if not keep.all():
-            entries, packets, octets = entries[keep], packets[keep], octets[keep]
+            entries = entries.T[:, keep].T
+            packets, octets = packets[keep], octets[keep]
         networks = (
             self._networks.lookup(entries)
             if self._needs_networks
             else np.zeros((len(entries), 2), np.uint16)
         )
         packets, octets = np.ascontiguousarray(packets), np.ascontiguousarray(octets)
-        return _Batch(entries, networks, packets, octets, list(_runs(entries)))
+        return _Batch(entries, networks, packets, octets, self._seed)
 
     def _feed_task(self, number: int, flows: _Batch) -> None:
-        key_spec, element_spec = self._specs[number]
-        if len(key_spec):
-            keys, key_hashes = flows.project(key_spec, self._seed)
-        if len(element_spec):
-            elements = flows.hash(element_spec, self._seed)
+        task = self._tasks[number]
+        if task.key.names:
+            keys, key_hashes = flows.project(task.key)
+        if task.elements.names:
+            # Elements that are a key elsewhere are projected, so that they are hashed once.
+            is_key = task.elements in self._keys
+            elements = flows.project(task.elements)[1] if is_key else flows.hash(task.elements)
         for (stream, pane), rows in flows.runs:
             sketch = self._open((self._tenant_of(stream), pane))[number]
             if isinstance(sketch, Distinct):

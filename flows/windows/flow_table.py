@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from flows.kernels.flow_table import absorb, count_closed, reindex, reindex_totals, take_closed
+from flows.kernels.flow_table import absorb, drop_closed, reindex, reindex_totals
 from flows.kernels.fold import fold_rows, gather, mark_fed, rank_rows, remove_rows
 from flows.kernels.layout import (
     DONE,
@@ -44,6 +44,11 @@ def _index_for(rows: int) -> Words:
     return np.zeros(1 << (2 * rows - 1).bit_length(), np.uint64)
 
 
+def _by_column(rows: int) -> Words:
+    """Room for entries on their way out: few of whose words each reader needs."""
+    return np.empty((rows, ENTRY_WORDS), np.uint64, order="F")
+
+
 class _Rows:
     """Entries with their index, growing by doubling."""
 
@@ -64,17 +69,28 @@ class ClosedPanes:
     """What a run of closed panes held, each array sorted by pane.
 
     Attributes:
-        flows: entries (n, 16), within a pane in order of first appearance.
+        entries: flows, within a pane in order of first appearance, before rows that stand for
+            several flows each, (n + m, 16).
         fed: packets and bytes of each flow that were already fed to the tasks, (n, 2), or None
             where that is nothing.
-        folded: entries (m, 16) that stand for several flows each.
+        folded_rows: how many rows stand for several flows, m.
         totals: rows (k, 16) of sums per pane, interface, direction and stream.
     """
 
-    flows: Words
+    entries: Words
     fed: Words | None
-    folded: Words
+    folded_rows: int
     totals: Words
+
+    @property
+    def flows(self) -> Words:
+        """Entries (n, 16) of one flow each."""
+        return self.entries[: len(self.entries) - self.folded_rows]
+
+    @property
+    def folded(self) -> Words:
+        """Entries (m, 16) that stand for several flows each."""
+        return self.entries[len(self.entries) - self.folded_rows :]
 
 
 class FlowTable:
@@ -179,31 +195,32 @@ class FlowTable:
 
     def take(self, boundary: int) -> ClosedPanes:
         """Remove the panes below ``boundary`` and return what they held."""
-        flows, fed = self._take_flows(boundary)
         folded = self._take_folded(boundary)
-        totals = self._take_totals(boundary)
-        order = np.argsort(flows[:, PANE], kind="stable")
-        if not np.array_equal(order, np.arange(len(order))):
-            flows = flows[order]
-            fed = None if fed is None else fed[order]
-        return ClosedPanes(flows, fed, folded, totals)
+        entries, fed = self._take_flows(boundary, len(folded))
+        entries[len(entries) - len(folded) :] = folded
+        return ClosedPanes(entries, fed, len(folded), self._take_totals(boundary))
 
-    def _take_flows(self, boundary: int) -> tuple[Words, Words | None]:
+    def _take_flows(self, boundary: int, spare: int) -> tuple[Words, Words | None]:
+        """Entries with ``spare`` rows of room behind them, and what was fed of them."""
         count = int(self._state[S_COUNT])
         entries = self._rows.entries
+        panes = np.ascontiguousarray(entries[:count, PANE])
+        below = panes < np.uint64(boundary)
+        rows = np.flatnonzero(below)
+        panes = panes[rows]
+        if (panes[1:] < panes[:-1]).any():
+            rows = rows[np.argsort(panes, kind="stable")]
         fed = None
         if self._fed is not None:
-            below = entries[:count, PANE] < np.uint64(boundary)
             known = self._room_for_fed(count)[:count]
-            fed, kept = known[below], known[~below]
+            fed, kept = known[rows], known[~below]
             self._fed = None
             if kept.any():
                 self._fed = np.zeros((len(kept), 2), np.uint64)
                 self._fed[:] = kept
-        closed = np.empty(
-            (count_closed(entries, count, np.uint64(boundary)), ENTRY_WORDS), np.uint64
-        )
-        take_closed(entries, self._state, np.uint64(boundary), closed)
+        closed = _by_column(len(rows) + spare)
+        gather(entries, rows, closed)
+        drop_closed(entries, self._state, np.uint64(boundary))
         left = int(self._state[S_COUNT])
         reindex(entries, left, self._rows.index)
         self._pane_flows[:] = 0
@@ -270,7 +287,7 @@ class FlowTable:
         reindex(entries, kept, self._rows.index)
 
     def _feed_rows(self, entries: Words, rows: npt.NDArray[np.int64], fed: Words) -> None:
-        waiting = np.empty((len(rows), ENTRY_WORDS), np.uint64)
+        waiting = _by_column(len(rows))
         gather(entries, rows, waiting)
         self._before_fold(waiting, fed[rows])
         mark_fed(entries, rows, fed)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from flows.windows.feed import TaskFeed
 from flows.windows.flow_table import FlowTable
 from flows.windows.networks import Networks
@@ -135,9 +133,6 @@ class PartitionAccumulator:
     def _close(self, offset: int, boundary: int) -> Unit:
         closed = self._table.take(boundary)
         self._feed.feed(closed.flows, closed.fed)
-        entries = (
-            np.concatenate((closed.flows, closed.folded)) if len(closed.folded) else closed.flows
-        )
         drops = tuple(drop for drop in self._drops if drop.pane < boundary)
         self._drops = [drop for drop in self._drops if drop.pane >= boundary]
         return Unit(
@@ -147,8 +142,8 @@ class PartitionAccumulator:
             pane_ns=self._config.pane_ns,
             watermark_ns=self._watermark_ns,
             streams=tuple(self._streams),
-            entries=entries,
-            networks=self._networks.lookup(entries),
+            entries=closed.entries,
+            networks=self._networks.lookup(closed.entries),
             network_names=tuple(self._networks.names),
             totals=closed.totals,
             drops=drops,
