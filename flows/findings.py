@@ -113,7 +113,11 @@ RANKINGS: Final = {
         "concat(lower(proto_name(ip_proto)), '/', toString(dst_port))",
         f"{_PORTED} AND dst_port != 0",
     ),
-    "Protocols": (f"if({_IP}, proto_name(ip_proto), concat('0x', lower(hex(eth_type))))", "1"),
+    "Protocols": (
+        f"multiIf({_IP}, proto_name(ip_proto), eth_type = 0x0806, 'ARP', eth_type = 0x88CC, 'LLDP',"
+        " concat('EtherType 0x', lower(hex(eth_type))))",
+        "1",
+    ),
 }
 
 

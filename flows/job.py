@@ -160,13 +160,18 @@ class Job:
             self.store.close()
         if self._control.failure is not None:
             return logs.report(self._control.failure)
+        lines = self._shortfalls()
+        for line in lines:
+            print(f"netspectra: {line}", file=sys.stderr)
+        return INCOMPLETE if lines else 0
+
+    def _shortfalls(self) -> list[str]:
+        """What of the input is not stored, a line each; none when all is."""
         log = self._input.log
         lines = list(log.faults) if isinstance(log, CaptureLog) else []
         if log is not None and not self._ended:
             lines.append(self._stopped(log))
-        for line in lines:
-            print(f"netspectra: {line}", file=sys.stderr)
-        return INCOMPLETE if lines else 0
+        return lines
 
     def _record(self) -> None:
         load = self._input.load
@@ -187,6 +192,7 @@ class Job:
                 source=self.settings.source,
                 elapsed_s=None if self._input.log is None else elapsed_s,
                 run_packets=self.counts.packets,
+                unfinished="; ".join(self._shortfalls()),
                 where=self.settings.store,
             )
             sys.stdout.flush()

@@ -28,6 +28,7 @@ def render(
     source: str = "",
     elapsed_s: float | None = None,
     run_packets: int | None = None,
+    unfinished: str = "",
     where: str | None = None,
     console: Console | None = None,
 ) -> Summary:
@@ -40,6 +41,7 @@ def render(
         source: What was read, for the heading.
         elapsed_s: Time that reading took, s.
         run_packets: Packets that this run stored, where the store may have held others before.
+        unfinished: What the run read and didn't store, or didn't read at all; empty for nothing.
         where: The store's setting, for people; None if the store is temporary.
         console: Where to print, by default stdout.
     """
@@ -49,6 +51,7 @@ def render(
         heading=f"{source or 'run'}, tenant {tenant}",
         elapsed_s=elapsed_s,
         run_packets=run_packets,
+        unfinished=unfinished,
         where=hide_password(where) if where else None,
         hints=hints(where),
         console=console,
@@ -62,6 +65,7 @@ def show(
     heading: str,
     elapsed_s: float | None = None,
     run_packets: int | None = None,
+    unfinished: str = "",
     where: str | None = None,
     hints: Sequence[str] = (),
     console: Console | None = None,
@@ -73,6 +77,7 @@ def show(
         heading: The first line.
         elapsed_s: Time that reading took, s.
         run_packets: Packets that this run stored; by default all.
+        unfinished: As for ``render``.
         where: The store, or None if it is gone.
         hints: Commands to try next.
         console: Where to print, by default stdout.
@@ -86,7 +91,7 @@ def show(
         for name, ranking in found.rankings.items():
             _ranking(console, name, ranking, found.bytes)
         _hosts(console, found)
-    _ledger(console, found)
+    _ledger(console, found, unfinished)
     console.print("\nWhere the data is", style="bold")
     console.print(f"  {where}" if where else "  nowhere: the temporary store is removed")
     if hints:
@@ -110,7 +115,7 @@ def hints(where: str | None) -> list[str]:
         "SELECT ip_text(src_addr) AS source, uniqExact(dst_addr) AS destinations,"
         " sum(bytes) AS sent FROM flows GROUP BY source ORDER BY destinations DESC LIMIT 10",
         "SELECT window_start, estimate, lower, upper FROM distinct_counts"
-        " WHERE task = 'distinct_src_addr' AND horizon = 60 ORDER BY window_start",
+        " WHERE task = 'distinct_src_addr' ORDER BY horizon DESC, window_start LIMIT 20",
         "SELECT toStartOfMinute(window_start) AS minute, sum(packets), sum(bytes) FROM totals"
         " GROUP BY minute ORDER BY minute",
     )
@@ -214,17 +219,19 @@ def _estimate(table: Table, name: str, row: Estimate) -> None:
     table.add_row(name, *numbers, f"{100 * row.confidence:g} %")
 
 
-def _ledger(console: Console, found: Summary) -> None:
+def _ledger(console: Console, found: Summary, unfinished: str) -> None:
     console.print("\nLedger, packets", style="bold")
     if not found.hops:
-        console.print("  empty: nothing says what became of the packets")
+        console.print("  empty: no packets")
         return
     table = _table("hop", "seen>", "delivered>", "dropped>", "open>")
     for hop in found.hops:
         seen, delivered, still_open = (f"{n:,}" for n in (hop.seen, hop.delivered, hop.in_flight))
         table.add_row(hop.name, seen, delivered, _parts(hop.dropped) or "0", still_open)
     console.print(table)
-    if found.complete:
+    if unfinished:
+        console.print(f"  INCOMPLETE: {unfinished}", style="bold yellow")
+    elif found.complete:
         console.print("  complete: every packet seen is stored", style="green")
     elif found.balanced:
         console.print("  balanced: every packet has its place, not all are stored", style="yellow")

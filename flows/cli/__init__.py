@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from flows import logs
+from flows import __version__, logs
 
 COMMANDS: Final = {
     "run": "Run the main job.",
@@ -54,6 +54,7 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Settings: netspectra.yaml and NETSPECTRA_… variables; see `netspectra config show`.",
 )
+@click.version_option(__version__, message="%(version)s")
 def cli() -> None:
     """What is on the network: who talks, how much, to how many.
 

@@ -98,9 +98,10 @@ def _captures(settings: Settings) -> Opener:
 
 
 def _demo(settings: Settings, store: loads.LoadStore) -> Input:
-    """Demo traffic that ends now, so that charts of the last minutes show it.
+    """Demo traffic of the last minutes, so that charts show it.
 
-    It replaces what an earlier run left, so that its summary is about this run.
+    It lies within one window of the longest horizon if it fits, and replaces what an earlier
+    run left, so that its summary is about this run.
     """
     from probe.synthetic import Traffic
 
@@ -108,7 +109,9 @@ def _demo(settings: Settings, store: loads.LoadStore) -> Input:
         print("netspectra: earlier demo traffic is replaced", file=sys.stderr)
     span_ns = settings.demo.packets * 10**9 // settings.demo.packets_per_second
     pane_ns = settings.window.pane_ns
-    start_ns = (time.time_ns() - span_ns) // pane_ns * pane_ns
+    now_ns, horizon_ns = time.time_ns(), settings.window.horizons_ns[-1]
+    end_ns = now_ns if now_ns % horizon_ns >= span_ns else now_ns - now_ns % horizon_ns
+    start_ns = (end_ns - span_ns) // pane_ns * pane_ns
     traffic = Traffic(
         seed=settings.demo.seed,
         packets=settings.demo.packets,

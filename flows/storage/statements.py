@@ -106,7 +106,10 @@ def check(sql: str, table_functions: Collection[str]) -> str | None:
         raise Refused(reason)
     first = next((word.lower() for word in found if word != "("), "nothing")
     if first not in _READING:
-        reason = f"only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS are served, not {first[:20]}"
+        reason = (
+            "statements begin with SELECT, WITH, SHOW, DESCRIBE, EXPLAIN or EXISTS, not with "
+            f"{first[:20]}; nothing else is served"
+        )
         raise Refused(reason)
     for word, following in pairwise([*found, ""]):
         if word.lower() == "into" and following.lower() == "outfile":

@@ -56,8 +56,8 @@ def test_reading_is_the_same_while_a_job_runs_and_after(tmp_path: Path) -> None:
     assert during[1:] == after[1:]
     assert during[1:] == [
         "b'{\"x\":1}\\n'",
-        "Code: 164. DB::Exception: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS are served, "
-        "not drop. (READONLY)",
+        "Code: 164. DB::Exception: statements begin with SELECT, WITH, SHOW, DESCRIBE, EXPLAIN or "
+        "EXISTS, not with drop; nothing else is served. (READONLY)",
     ]
 
 

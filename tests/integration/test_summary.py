@@ -92,7 +92,7 @@ def test_sums_and_rankings_are_the_tables(store: Store) -> None:
     ports = [(row.key, row.bytes) for row in found.rankings["Destination ports"]]
     assert ports == [("tcp/443", 8000), ("udp/53", 1000)]
     protocols = [(row.key, row.bytes) for row in found.rankings["Protocols"]]
-    assert protocols == [("TCP", 8000), ("UDP", 1000), ("0x0806", 60)]
+    assert protocols == [("TCP", 8000), ("UDP", 1000), ("ARP", 60)]
     assert found.hosts == {"sources": 2, "destinations": 3}
     assert not any(row.more_bytes for ranking in found.rankings.values() for row in ranking)
 
@@ -150,7 +150,7 @@ def test_empty_store_is_told(store: Store) -> None:
     """Without packets the summary says so, and still where the data is."""
     text = printed(store, "nobody")
     assert "no packets were stored" in text
-    assert "empty: nothing says what became of the packets" in text
+    assert "empty: no packets" in text
     assert "chdb:x" in text
 
 
@@ -223,3 +223,12 @@ def test_default_console_is_stdout(store: Store, capsys: pytest.CaptureFixture[s
     """Without a console the summary goes to stdout, plain where it is no terminal."""
     render(store, "exact")
     assert "NetSpectra: run, tenant exact" in capsys.readouterr().out
+
+
+def test_an_unfinished_run_is_not_complete(store: Store) -> None:
+    """What was read and isn't stored stands under the ledger, instead of praise."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=100)
+    render(store, "exact", unfinished="stopped: 7 packets wait", console=console)
+    assert "INCOMPLETE: stopped: 7 packets wait" in stream.getvalue()
+    assert "every packet seen is stored" not in stream.getvalue()

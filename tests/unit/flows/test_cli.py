@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import logs
+from flows import __version__, logs
 from flows.cli import COMMANDS, main
 from flows.cli.sql import limit
 from flows.errors import NetSpectraError, StoreError, UsageError
@@ -124,6 +124,22 @@ def test_config_show_is_a_settings_file(
     assert "  pane: 5s\n" in capsys.readouterr().out
     assert main(["config", "check"]) == 0
     assert "values from netspectra.yaml; source demo" in capsys.readouterr().out
+
+
+def test_version_option_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`netspectra --version` prints our version alone."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("source", ["kafka", "interface:eth0"])
+def test_config_check_refuses_sources_to_come(
+    source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that `run` would refuse is refused by the check too."""
+    monkeypatch.setenv("NETSPECTRA_SOURCE", source)
+    assert main(["config", "check"]) == 2
+    assert "is not part of this version" in capsys.readouterr().err
 
 
 def test_version_names_what_results_depend_on(capsys: pytest.CaptureFixture[str]) -> None:
