@@ -56,6 +56,17 @@ _IPV6_NET = np.uint64(0x0000FFFFFFFFFFFF)  # keeps the first six octets
 _MAPPED_LOW = np.uint64(0xFFFF0000)  # octets 8..11 of a mapped address, little endian
 
 
+@numba.njit(inline="always")
+def _add_row(entries: Any, row: Any, coarse: Any, target: Any) -> None:
+    coarse[target, PACKETS] += entries[row, PACKETS]
+    coarse[target, BYTES] += entries[row, BYTES]
+    coarse[target, FIRST] = min(coarse[target, FIRST], entries[row, FIRST])
+    coarse[target, LAST] = max(coarse[target, LAST], entries[row, LAST])
+    coarse[target, SRC_MAC] |= entries[row, SRC_MAC] & _TCP_FLAGS
+    folded = entries[row, FOLDED]
+    coarse[target, FOLDED] += folded if folded != _0 else _1
+
+
 @numba.njit(nogil=True, cache=True)
 def fold_rows(
     entries: Any, rows: Any, start: Any, level: Any, seed: Any, coarse: Any, index: Any, count: Any
@@ -68,6 +79,7 @@ def fold_rows(
     key = np.zeros((1, KEY_WORDS), np.uint64)
     mask = np.uint64(index.size - 1)
     capacity = np.uint64(coarse.shape[0])
+    last = capacity
     for at in range(start, rows.size):
         row = rows[at]
         for word in range(KEY_WORDS):
@@ -86,6 +98,14 @@ def fold_rows(
                 key[0, DST + 1] = low & _IPV4_NET
             else:
                 key[0, DST] = high & _IPV6_NET
+        # A flood's rows have one key after the other.
+        same = last != capacity
+        if same:
+            for word in range(KEY_WORDS):
+                same &= coarse[last, word] == key[0, word]
+        if same:
+            _add_row(entries, row, coarse, last)
+            continue
         h = hash_key(key, 0, seed)
         slot = h & mask
         target = capacity
@@ -114,13 +134,8 @@ def fold_rows(
                 coarse[target, word] = key[0, word]
             coarse[target, FIRST] = entries[row, FIRST]
             coarse[target, HASH] = h
-        coarse[target, PACKETS] += entries[row, PACKETS]
-        coarse[target, BYTES] += entries[row, BYTES]
-        coarse[target, FIRST] = min(coarse[target, FIRST], entries[row, FIRST])
-        coarse[target, LAST] = max(coarse[target, LAST], entries[row, LAST])
-        coarse[target, SRC_MAC] |= entries[row, SRC_MAC] & _TCP_FLAGS
-        folded = entries[row, FOLDED]
-        coarse[target, FOLDED] += folded if folded != _0 else _1
+        last = target
+        _add_row(entries, row, coarse, target)
     return rows.size
 
 

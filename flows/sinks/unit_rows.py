@@ -66,10 +66,10 @@ def chunks(panes: Words, pane_ns: int) -> list[npt.NDArray[np.int64]]:
 def flows(unit: Unit) -> Iterator[pa.Table]:
     """Rows of ``flows``, an Arrow table for each insert."""
     for rows in chunks(unit.entries[:, PANE], unit.pane_ns):
-        whole = len(rows) == len(unit.entries)
-        entries = unit.entries if whole else unit.entries[rows]
-        networks = unit.networks if whole else unit.networks[rows]
-        yield _flow_rows(unit, entries, networks)
+        first, last = int(rows[0]), int(rows[-1])
+        # Neighbours, as a rule, and then a view.
+        part = slice(first, last + 1) if last - first + 1 == len(rows) else rows
+        yield _flow_rows(unit, unit.entries[part], unit.networks[part])
 
 
 def _bits(words: Words, shift: int, mask: int, kind: Any) -> npt.NDArray[Any]:
@@ -88,7 +88,7 @@ def _interface_names(unit: Unit, streams: Words, places: Words) -> pa.Array:
 
 
 def _flow_rows(unit: Unit, entries: Words, networks: npt.NDArray[np.uint16]) -> pa.Table:
-    columns = np.ascontiguousarray(entries.T)
+    columns = entries.T
     kind, ports, place = columns[KIND], columns[PORTS], columns[PLACE]
     streams = kind >> STREAM_SHIFT
     start_ms = columns[PANE] * np.uint64(unit.pane_ns // _MS)
