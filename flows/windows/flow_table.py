@@ -106,7 +106,8 @@ class FlowTable:
         lateness_ns: how far the watermark trails the newest packet.
         max_flows: flows kept per pane.
         seed: of the key hash.
-        before_fold: called with (entries, already fed packets and bytes (n, 2) or None).
+        before_fold: called with (entries, already fed packets and bytes (n, 2) or None); the
+            entries are overwritten at the next fold.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class FlowTable:
         self._coarse_count = np.zeros(1, np.uint64)
         self._levels: dict[int, int] = {}
         self._fed: Words | None = None
+        self._waiting = _by_column(0)
         self._pane_flows = np.zeros(PANE_SLOTS, np.uint64)
         self._totals: Words = np.zeros((_FIRST_TOTALS, TOTAL_WORDS), np.uint64)
         self._totals_index = np.zeros(4 * _FIRST_TOTALS, np.uint32)
@@ -287,7 +289,9 @@ class FlowTable:
         reindex(entries, kept, self._rows.index)
 
     def _feed_rows(self, entries: Words, rows: npt.NDArray[np.int64], fed: Words) -> None:
-        waiting = _by_column(len(rows))
+        if len(rows) > len(self._waiting):
+            self._waiting = _by_column(len(rows))
+        waiting = self._waiting[: len(rows)]
         gather(entries, rows, waiting)
         self._before_fold(waiting, fed[rows])
         mark_fed(entries, rows, fed)
