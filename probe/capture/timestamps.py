@@ -17,7 +17,7 @@ _ONE: Final = np.uint64(1)
 _U63: Final = np.uint64(63)
 _LOW32: Final = np.uint64(0xFFFFFFFF)
 _SECOND_NS: Final = np.uint64(1_000_000_000)
-_MAX_S: Final = 9_223_372_036  # whole seconds in MAX_TS_NS
+_MAX_S: Final = np.uint64(9_223_372_036)  # whole seconds in MAX_TS_NS
 _POWERS: Final = 10 ** np.arange(20, dtype=np.uint64)
 _LIMITS: Final = MAX_TS_NS // _POWERS[9::-1]
 """Most units of 10^-n s, n from 0 to 9, that fit into a record's time."""
@@ -53,11 +53,14 @@ def to_ns(units: Any, resolution: Any, offset_s: Any) -> Any:
     else:
         whole_s = _ZERO
         fraction_ns = units // _POWERS[n - 9] if n < 29 else _ZERO
-    if whole_s > np.uint64(2 * _MAX_S):
-        whole_s = np.uint64(2 * _MAX_S)
-    seconds = np.int64(whole_s) + max(min(offset_s, 2 * _MAX_S), -3 * _MAX_S)
-    if seconds < 0:
+    if offset_s >= 0:
+        later_s = np.uint64(offset_s)
+        if whole_s >= _MAX_S or later_s >= _MAX_S - whole_s:
+            return MAX_TS_NS
+        return (whole_s + later_s) * _SECOND_NS + fraction_ns
+    earlier_s = np.uint64(-(offset_s + 1)) + _ONE
+    if whole_s < earlier_s:
         return _ZERO
-    if seconds >= _MAX_S:
+    if whole_s - earlier_s >= _MAX_S:
         return MAX_TS_NS
-    return np.uint64(seconds) * _SECOND_NS + fraction_ns
+    return (whole_s - earlier_s) * _SECOND_NS + fraction_ns

@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from probe.capture import CaptureFile
@@ -158,6 +158,9 @@ def test_random_frames(frame: bytes, link_type: int, decapsulate: bool) -> None:
 
 
 @settings(max_examples=500, deadline=None)
+@example(units=18_446_744_073, resolution=0, offset_s=-9_223_372_037)
+@example(units=2**64 - 1, resolution=0, offset_s=-(2**63))
+@example(units=2**62 + 5, resolution=0, offset_s=-(2**62))
 @given(
     units=st.integers(0, 2**64 - 1) | st.integers(0, 2**52),
     resolution=st.integers(0, 255) | st.sampled_from([3, 6, 9, 0x80 | 10, 0x80 | 32]),
