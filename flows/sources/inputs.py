@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flows.errors import UsageError
 from flows.settings import Settings
+from flows.settings.checks import require_available
 from flows.sources.logs import CaptureLog, DemoLog, PacketLog
 from flows.storage import loads
 
@@ -46,15 +46,10 @@ def find(settings: Settings) -> Opener:
         CaptureError: a capture isn't there or can't be read.
         UsageError: the source is not part of this version.
     """
+    require_available(settings)
     if settings.source_kind == "pcap":
         return _captures(settings)
-    if settings.source_kind == "demo":
-        return lambda store: _demo(settings, store)
-    msg = (
-        f"the source {settings.source_kind} is not part of this version: use demo or "
-        "pcap:<file or glob>"
-    )
-    raise UsageError(msg)
+    return lambda store: _demo(settings, store)
 
 
 def _captures(settings: Settings) -> Opener:
