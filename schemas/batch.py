@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple, NoReturn
 
@@ -29,7 +29,7 @@ MAX_RECORDS: Final = 8192
 BOOT_ID_BYTES: Final = 16
 """Size of a boot id in bytes."""
 
-_WRITE_VERSION: Final = 1
+_WRITE_VERSION: Final = 2
 _MAX_VARINT_BYTES: Final = 10
 _INT_MAX: Final = (1 << 31) - 1
 _LONG_MIN: Final = -(1 << 63)
@@ -42,9 +42,9 @@ _LIMITS: Final[Mapping[str, tuple[int, int]]] = {
     "watermark_ns": (_LONG_MIN, _LONG_MAX),
     "record_count": (0, MAX_RECORDS),
     "sampling_rate": (1, _INT_MAX),
-    "counters": (0, 1),
     "seen": (0, _LONG_MAX),
     "dropped": (0, _LONG_MAX),
+    "packets_before": (0, _LONG_MAX),
 }
 """Smallest and largest value of each number, the same for writing and for reading."""
 
@@ -78,6 +78,9 @@ class BatchHeader:
         sampling_rate: N when one packet in N was kept.
         goodbye: the probe stops after this batch.
         counters: totals of the probe, on its home partition.
+        packets_before: packets (the sum of their records' ``packets``) in all earlier batches of
+            this boot to this partition; None when not known, as in version 1.
+        aggregated: records may stand for a flow's packets of up to a second.
     """
 
     tenant: str
@@ -91,6 +94,8 @@ class BatchHeader:
     sampling_rate: int = 1
     goodbye: bool = False
     counters: Counters | None = None
+    packets_before: int | None = None
+    aggregated: bool = False
 
 
 def encode_batch(header: BatchHeader, packets: Packets, schema_id: int | None = None) -> bytes:
@@ -223,6 +228,14 @@ class _Cursor:
             self.fail(field, f"boolean is {byte[0]}, not 0 or 1", start)
         return byte == b"\1"
 
+    def present(self, field: str) -> bool:
+        """Read which branch of a union of null and something else follows."""
+        start = self.offset
+        branch = self.long(field)
+        if branch not in (0, 1):
+            self.fail(field, f"{branch} is not from 0 to 1", start)
+        return branch == 1
+
     def block(self, field: str) -> tuple[int, int | None]:
         """Read the head of a block of an array or map: its items and, if told, its bytes."""
         count = self.long(field)
@@ -248,8 +261,15 @@ def _read_header_v1(cursor: _Cursor) -> BatchHeader:
         record_count=cursor.number("record_count"),
         sampling_rate=cursor.number("sampling_rate"),
         goodbye=cursor.boolean("goodbye"),
-        counters=_read_counters(cursor) if cursor.number("counters") else None,
+        counters=_read_counters(cursor) if cursor.present("counters") else None,
     )
+
+
+def _read_header_v2(cursor: _Cursor) -> BatchHeader:
+    header = _read_header_v1(cursor)
+    known = cursor.present("packets_before")
+    packets_before = cursor.number("packets_before") if known else None
+    return replace(header, packets_before=packets_before, aggregated=cursor.boolean("aggregated"))
 
 
 def _read_counters(cursor: _Cursor) -> Counters:
@@ -299,7 +319,10 @@ def _read_records(cursor: _Cursor, dtype: np.dtype[np.void]) -> Packets:
 @cache
 def _layouts() -> Mapping[int, _Layout]:
     """Every version that we read, by the fingerprint of its schema."""
-    return {registry.load(SUBJECT, 1).fingerprint: _Layout(PACKET, _read_header_v1)}
+    return {
+        registry.load(SUBJECT, 1).fingerprint: _Layout(PACKET, _read_header_v1),
+        registry.load(SUBJECT, 2).fingerprint: _Layout(PACKET, _read_header_v2),
+    }
 
 
 def _header_parts(header: BatchHeader) -> list[bytes | memoryview]:
@@ -316,8 +339,8 @@ def _header_parts(header: BatchHeader) -> list[bytes | memoryview]:
         _number("watermark_ns", header.watermark_ns),
         _number("record_count", header.record_count),
         _number("sampling_rate", header.sampling_rate),
-        b"\1" if header.goodbye else b"\0",
-        _number("counters", header.counters is not None),
+        _boolean(header.goodbye),
+        _present(header.counters),
     ]
     if header.counters is not None:
         parts.append(_number("seen", header.counters.seen))
@@ -326,7 +349,20 @@ def _header_parts(header: BatchHeader) -> list[bytes | memoryview]:
         for reason, count in header.counters.dropped.items():
             parts += [_text("dropped", reason), _number("dropped", count)]
         parts.append(b"\0")
+    parts.append(_present(header.packets_before))
+    if header.packets_before is not None:
+        parts.append(_number("packets_before", header.packets_before))
+    parts.append(_boolean(header.aggregated))
     return parts
+
+
+def _boolean(value: bool) -> bytes:
+    return b"\1" if value else b"\0"
+
+
+def _present(value: object) -> bytes:
+    """Encode which branch of a union of null and something else follows."""
+    return _varint(value is not None)
 
 
 def _varint(value: int) -> bytes:

@@ -15,7 +15,7 @@ from schemas.errors import DecodeError
 from schemas.framing import frame_single_object
 from schemas.record import PACKET, PACKET_BYTES, Packets
 
-FINGERPRINT = registry.load("packet_batch", 1).fingerprint
+FINGERPRINT = registry.load("packet_batch", 2).fingerprint
 FRAME = frame_single_object(FINGERPRINT)
 QUICK = settings(max_examples=200, deadline=None)
 
@@ -44,6 +44,8 @@ def batches(draw: Any, max_records: int = 12) -> tuple[BatchHeader, Packets]:
         sampling_rate=draw(st.integers(1, (1 << 31) - 1)),
         goodbye=draw(st.booleans()),
         counters=draw(st.none() | counters),
+        packets_before=draw(st.none() | natural_long),
+        aggregated=draw(st.booleans()),
     )
     return header, np.frombuffer(bytearray(data), PACKET)
 

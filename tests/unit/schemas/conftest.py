@@ -34,6 +34,8 @@ def header() -> BatchHeader:
         sampling_rate=100,
         goodbye=True,
         counters=Counters(seen=1000, dropped={"ring_full": 3, "queue_full": 0}),
+        packets_before=5_000_000_000,
+        aggregated=True,
     )
 
 

@@ -17,7 +17,8 @@ from schemas.errors import DecodeError, EncodeError, UnknownSchema
 from schemas.framing import fingerprint, frame_confluent, frame_single_object
 from schemas.record import PACKET, PACKET_BYTES, Packets
 
-SCHEMA = registry.load("packet_batch", 1)
+SCHEMA = registry.load("packet_batch", 2)
+V1 = registry.load("packet_batch", 1)
 PLAIN = json.loads(fastavro.schema.to_parsing_canonical_form(SCHEMA.definition))
 FRAME = frame_single_object(SCHEMA.fingerprint)
 LONG_MAX = (1 << 63) - 1
@@ -35,6 +36,8 @@ FIELDS = {
     "sampling_rate": b"\x02",
     "goodbye": b"\0",
     "counters": b"\0",
+    "packets_before": b"\0",
+    "aggregated": b"\0",
     "packets": b"\0",
 }
 EMPTY = BatchHeader(
@@ -59,6 +62,15 @@ def handmade(**changed: bytes) -> bytes:
 def test_message_is_the_bytes_that_the_specification_asks_for() -> None:
     """An empty batch equals one written by hand."""
     assert encode_batch(EMPTY, np.empty(0, PACKET)) == handmade()
+
+
+def test_version_1_is_still_read(packets: Packets) -> None:
+    """A batch without the fields of version 2 decodes, with their defaults."""
+    old = {name: FIELDS[name] for name in FIELDS if name not in ("packets_before", "aggregated")}
+    old |= {"record_count": b"\x02", "packets": b"\x02" + packets[:1].tobytes() + b"\0"}
+    decoded, records = decode_batch(frame_single_object(V1.fingerprint) + b"".join(old.values()))
+    assert decoded == replace(EMPTY, record_count=1, packets_before=None, aggregated=False)
+    assert records.tobytes() == packets[:1].tobytes()
 
 
 def test_batch_comes_back(header: BatchHeader, packets: Packets) -> None:
@@ -87,7 +99,7 @@ def test_fastavro_reads_what_we_write(header: BatchHeader, packets: Packets) -> 
     counters = batch.pop("counters")
     assert counters == {"seen": 1000, "dropped": {"ring_full": 3, "queue_full": 0}}
     assert all(getattr(header, name) == value for name, value in batch.items())
-    assert len(batch) == 10
+    assert len(batch) == 12
     assert records == [{name: row[name].tobytes() for name in PACKET.names} for row in packets]
 
 
@@ -174,6 +186,8 @@ def test_numpy_integers_are_written_like_python_ones() -> None:
         ({"tenant": "\ud800"}, "tenant is .* UTF-8"),
         ({"counters": Counters(seen=-1, dropped={})}, "seen is -1"),
         ({"counters": Counters(seen=0, dropped={"a": -1})}, "dropped is -1"),
+        ({"packets_before": -1}, "packets_before is -1"),
+        ({"packets_before": 1 << 63}, "packets_before is"),
     ],
 )
 def test_encoder_refuses_values_outside_their_limits(change: dict[str, object], fault: str) -> None:
@@ -214,8 +228,8 @@ ONE = b"\x02" + bytes(PACKET_BYTES)
         ({"sequence": b"\x01"}, "sequence: -1 is not from 0"),
         ({"record_count": b"\x01"}, "record_count: -1 is not from 0 to 8192"),
         ({"record_count": b"\x82\x80\x01"}, "record_count: 8193 is not from 0 to 8192"),
-        ({"record_count": b"\x02"}, "packets: 0 records, but record_count says 1, at byte 38"),
-        ({"packets": ONE + b"\0"}, "packets: 1 records, but record_count says 0, at byte 38"),
+        ({"record_count": b"\x02"}, "packets: 0 records, but record_count says 1, at byte 40"),
+        ({"packets": ONE + b"\0"}, "packets: 1 records, but record_count says 0, at byte 40"),
         ({"sampling_rate": b"\0"}, "sampling_rate: 0 is not from 1"),
         ({"goodbye": b"\x02"}, "goodbye: boolean is 2, not 0 or 1, at byte 36"),
         ({"counters": b"\x04"}, "counters: 2 is not from 0 to 1, at byte 37"),
@@ -225,13 +239,16 @@ ONE = b"\x02" + bytes(PACKET_BYTES)
         ({"counters": b"\x02\0\x04\x02a\0\x02a\0\0"}, "dropped: reason 'a' comes twice"),
         ({"counters": b"\x02\0\x01\x08\x02a\0\0"}, "dropped: block of 3 bytes says 4"),
         ({"counters": b"\x02\0" + HUGE, "packets": b""}, "dropped: message ends in a number"),
+        ({"packets_before": b"\x04"}, "packets_before: 2 is not from 0 to 1, at byte 38"),
+        ({"packets_before": b"\x02\x01"}, "packets_before: -1 is not from 0 to .*, at byte 39"),
+        ({"aggregated": b"\x02"}, "aggregated: boolean is 2, not 0 or 1, at byte 39"),
         ({"packets": b"\x04" + ONE[1:] + b"\0"}, "packets: message ends in a block of 2 records"),
         ({"packets": b"\x01\xb2\x01" + ONE[1:] + b"\0"}, "packets: block of 88 bytes says 89"),
-        ({"packets": HUGE}, "packets: more than 8192 records, at byte 38"),
+        ({"packets": HUGE}, "packets: more than 8192 records, at byte 40"),
         ({"packets": b"\x82\x80\x01"}, "packets: more than 8192 records"),
         ({"packets": b"\xff" * 9 + b"\x01\0"}, "packets: more than 8192 records"),
-        ({"packets": ONE}, "packets: message ends in a number, at byte 127"),
-        ({"packets": b"\0\0\0"}, "packets: 2 bytes after the end, at byte 39"),
+        ({"packets": ONE}, "packets: message ends in a number, at byte 129"),
+        ({"packets": b"\0\0\0"}, "packets: 2 bytes after the end, at byte 41"),
     ],
 )
 def test_decoder_names_the_fault_and_its_place(changed: dict[str, bytes], fault: str) -> None:

@@ -18,7 +18,7 @@ from schemas.framing import unframe
 from schemas.readers import address, iter_packets, mac, to_packet, uint
 from schemas.record import PACKET, CapturePoint, Direction, PacketFlag, Packets
 
-SCHEMA = registry.load("packet_batch", 1).definition
+SCHEMA = registry.load("packet_batch", 2).definition
 
 
 @pytest.fixture

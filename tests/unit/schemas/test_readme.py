@@ -20,7 +20,7 @@ README = (FOLDER / "README.md").read_text("utf-8")
 @pytest.fixture
 def brokers() -> Iterator[str]:
     """Address of librdkafka's own small broker, with one batch in the topic."""
-    example = (FOLDER / "examples/packet_batch/v1/three_packets.json").read_text("utf-8")
+    example = (FOLDER / "examples/packet_batch/v2/three_packets.json").read_text("utf-8")
     message = re.search(r'"message": "(\w+)"', example)
     assert message is not None
     producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})

@@ -14,9 +14,17 @@ def test_packet_batch_is_there() -> None:
     assert registry.versions("packet_batch")[0] == 1
 
 
-def test_released_version_is_never_changed() -> None:
-    """Version 1 has the fingerprint under which messages of it are stored."""
-    assert registry.load("packet_batch", 1).fingerprint == 0x9FE890E31AC98371
+@pytest.mark.parametrize(
+    ("version", "fingerprint"), [(1, 0x9FE890E31AC98371), (2, 0x4806F923B2F0FA70)]
+)
+def test_released_version_is_never_changed(version: int, fingerprint: int) -> None:
+    """Each version has the fingerprint under which messages of it are stored."""
+    assert registry.load("packet_batch", version).fingerprint == fingerprint
+
+
+def test_every_released_version_has_its_fingerprint_tested() -> None:
+    """A new version must be added to the test above."""
+    assert registry.versions("packet_batch") == (1, 2)
 
 
 def test_versions_are_numbered_without_gaps() -> None:
