@@ -3,6 +3,9 @@
 ProbeError
 +-- CaptureError        a capture that can't be read; the text says what to do
 +-- FilterError         a filter rule that can't be read
++-- LiveError           a live capture that can't start or go on; the text says what to do
+    +-- Unavailable     one way to capture that this machine doesn't offer; another may work
++-- PrivilegeError      privileges that could not be dropped
 """
 
 from __future__ import annotations
@@ -18,3 +21,15 @@ class CaptureError(ProbeError):
 
 class FilterError(ProbeError, ValueError):
     """A filter rule can't be read; one line says what of it, and shows the grammar."""
+
+
+class LiveError(ProbeError):
+    """A live capture can't start or go on; one sentence says what and what to do."""
+
+
+class Unavailable(LiveError):
+    """One way of capturing isn't possible here; the sentence is the reason to try the next."""
+
+
+class PrivilegeError(ProbeError):
+    """Privileges could not be dropped as wanted, so that it is wrong to go on."""
