@@ -38,14 +38,14 @@ def default_tasks() -> list[Task]:
 def accumulator(tasks: Sequence[Task], config: WindowConfig = CONFIG) -> PartitionAccumulator:
     """A partition without packets."""
     made = PartitionAccumulator("bench", "0", config, tasks, Networks({}))
-    made.add_stream(STREAM, inputs.START_NS)
+    made.advance(made.add_stream(STREAM), inputs.START_NS)
     return made
 
 
 def absorb(into: PartitionAccumulator, source: Traffic) -> PartitionAccumulator:
     """Hand all packets of synthetic traffic over."""
     for number in range(-(-source.packets // MAX_RECORDS)):
-        into.absorb(source.batch(number, MAX_RECORDS), 0)
+        into.absorb(source.batch(number, MAX_RECORDS), 0, 0)
     return into
 
 
@@ -60,7 +60,7 @@ def close(source: Traffic, tasks: Sequence[Task]) -> list[tuple[Unit, Timing]]:
             closed.append((unit, watch.read(len(unit.entries))))
 
     for offset in range(-(-source.packets // MAX_RECORDS)):
-        partition.absorb(source.batch(offset, MAX_RECORDS), 0)
+        partition.absorb(source.batch(offset, MAX_RECORDS), 0, 0)
         watch = Stopwatch()
         note(partition.end_message(offset), watch)
     watch = Stopwatch()

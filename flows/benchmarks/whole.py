@@ -58,7 +58,7 @@ class MessageLog:
         if not self._messages:
             return False
         _, packets = decode_batch(self._messages.popleft())
-        accumulator.absorb(packets, 0)
+        accumulator.absorb(packets, 0, 0)
         self.progress.packets += len(packets)
         return True
 

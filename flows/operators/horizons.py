@@ -12,11 +12,10 @@ from bytewax.dataflow import operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from typing_extensions import override
 
-from flows.windows.horizons import HorizonMerger, TaskUpdate, WindowResult
-from flows.windows.tasks import Task
+from flows.windows.horizons import WindowResult
+from flows.windows.tasks import PaneSketch, Task
+from flows.windows.tenants import TenantHorizons, UnitUpdate
 from flows.windows.unit import Unit
-
-_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,25 @@ class TaskResults:
     results: list[WindowResult]
 
 
-_Results = tuple[str, list[WindowResult]]
+_Results = tuple[str, str, list[WindowResult]]
 
 
-class _HorizonLogic(StatefulBatchLogic[TaskUpdate, _Results, tuple[Any, ...]]):
-    def __init__(self, merger: HorizonMerger) -> None:
-        self._merger = merger
+class _HorizonLogic(StatefulBatchLogic[UnitUpdate, _Results, tuple[Any, ...]]):
+    def __init__(self, horizons: TenantHorizons) -> None:
+        self._horizons = horizons
 
     @override
-    def on_batch(self, values: list[TaskUpdate]) -> tuple[list[_Results], bool]:
+    def on_batch(self, values: list[UnitUpdate]) -> tuple[list[_Results], bool]:
         results = [
-            (f"{update.partition}/{update.offset}", self._merger.apply(update)) for update in values
+            (tenant, f"{update.partition}/{update.offset}", published)
+            for update in values
+            for tenant, published in self._horizons.apply(update)
         ]
-        return ([item for item in results if item[1]], StatefulBatchLogic.RETAIN)
+        return (results, StatefulBatchLogic.RETAIN)
 
     @override
     def snapshot(self) -> tuple[Any, ...]:
-        return self._merger.snapshot()
+        return self._horizons.snapshot()
 
 
 @operator
@@ -66,8 +67,8 @@ def merge_horizons(
 ) -> Flow[TaskResults]:
     """Merge the sketches of all partitions' units into horizons.
 
-    Keyed by tenant and task, so that workers share the merging. On resume the results since
-    the last snapshot are computed again and are the same.
+    Keyed by task, so that workers share the merging. On resume the results since the last
+    snapshot are computed again and are the same.
 
     :arg step_id: Unique ID.
     :arg up: Units of all partitions.
@@ -79,31 +80,20 @@ def merge_horizons(
     """
     by_name: Mapping[str, Task] = {task.name: task for task in tasks}
 
-    def updates(unit: Unit) -> list[tuple[str, TaskUpdate]]:
-        tenants = {stream.tenant for stream in unit.streams}
-        return [
-            (
-                f"{tenant}{_SEPARATOR}{name}",
-                TaskUpdate(
-                    f"{unit.topic}/{unit.partition}",
-                    unit.offset,
-                    unit.watermark_ns,
-                    unit.pane_ns,
-                    unit.sketches.get((tenant, name), ()),
-                ),
-            )
-            for tenant in sorted(tenants)
-            for name in by_name
-        ]
+    def updates(unit: Unit) -> list[tuple[str, UnitUpdate]]:
+        panes: dict[str, dict[str, list[PaneSketch]]] = {name: {} for name in by_name}
+        for (tenant, name), sketches in unit.sketches.items():
+            panes[name][tenant] = sketches
+        head = (f"{unit.topic}/{unit.partition}", unit.offset, unit.watermark_ns, unit.pane_ns)
+        return [(name, UnitUpdate(*head, by_tenant)) for name, by_tenant in panes.items()]
 
     def logic(state: tuple[Any, ...] | None) -> _HorizonLogic:
-        return _HorizonLogic(HorizonMerger(horizons_ns, partitions, state))
+        return _HorizonLogic(TenantHorizons(horizons_ns, partitions, state))
 
     def label(item: tuple[str, _Results]) -> TaskResults:
-        key, (unit, results) = item
-        tenant, _, name = key.partition(_SEPARATOR)
+        name, (tenant, unit, results) = item
         return TaskResults(tenant, by_name[name], unit, results)
 
-    keyed: KeyedStream[TaskUpdate] = op.flat_map("updates", up, updates)
+    keyed: KeyedStream[UnitUpdate] = op.flat_map("updates", up, updates)
     merged = op.stateful_batch("merge", keyed, logic)
     return op.map("label", merged, label)

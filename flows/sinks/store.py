@@ -68,7 +68,9 @@ class UnitWriter:
         self._committed: dict[tuple[str, str], set[int]] = {}
 
     def write(self, unit: Unit) -> None:
-        """Store one unit."""
+        """Store one unit, unless it only moves the watermark."""
+        if unit.empty:
+            return
         commit = unit_rows.commits(unit)
         packets, octets = commit["packets"][0].as_py(), commit["bytes"][0].as_py()
         log = (unit.topic, unit.partition)

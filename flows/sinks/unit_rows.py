@@ -41,6 +41,7 @@ from flows.kernels.layout import (
     T_UDP,
 )
 from flows.sinks.columns import names, times_ms, times_ns, words_binary
+from flows.sinks.ledger import hops
 from flows.storage.rows import HOPS, build
 from flows.storage.tables import MAX_INSERT_ROWS
 from flows.windows.unit import Unit
@@ -172,51 +173,20 @@ def _total_rows(unit: Unit) -> pa.Table:
 
 
 def _ledger_rows(unit: Unit) -> pa.Table:
-    """What each hop of this process saw, and what became of it.
-
-    ``capture`` and ``window`` are counted by different code (per record, per flow), so a
-    difference between them is a fault, and shows as the reason ``unaccounted``.
-    """
-    keys: dict[tuple[int, int], list[int]] = {}
-    for table, pane, packets, column in (
-        (unit.totals, T_PANE, T_PACKETS, 0),
-        (unit.entries, PANE, PACKETS, 1),
-    ):
-        word = T_KIND if column == 0 else KIND
-        pairs = np.stack((table[:, word] >> STREAM_SHIFT, table[:, pane]), axis=1)
-        if not len(pairs):
-            continue
-        starts = np.flatnonzero(np.r_[True, (pairs[1:] != pairs[:-1]).any(axis=1)])
-        sums = np.add.reduceat(table[:, packets], starts)
-        for (stream, number), total in zip(pairs[starts].tolist(), sums.tolist(), strict=True):
-            keys.setdefault((stream, number), [0, 0])[column] += total
-    dropped: dict[tuple[int, int], dict[str, int]] = {}
-    for drop in unit.drops:
-        keys.setdefault((drop.stream, drop.pane), [0, 0])
-        reasons = dropped.setdefault((drop.stream, drop.pane), {})
-        reasons[drop.reason] = reasons.get(drop.reason, 0) + drop.packets
-    rows: list[tuple[tuple[int, int], str, int, int, dict[str, int]]] = []
-    for key, (read, aggregated) in keys.items():
-        missing = dropped.get(key, {})
-        lost = {"unaccounted": read - aggregated} if read != aggregated else {}
-        rows += [
-            (key, "capture", read + sum(missing.values()), read, missing),
-            (key, "window", read, aggregated, lost),
-            (key, "store", aggregated, aggregated, {}),
-        ]
-    streams = [unit.streams[key[0]] for key, *_ in rows]
+    rows = list(hops(unit))
+    streams = [unit.streams[row.stream] for row in rows]
     return build(
         "ledger",
         {
             "tenant": [stream.tenant for stream in streams],
             "probe": [stream.probe for stream in streams],
             "window_start": times_ms(
-                np.array([key[1] * unit.pane_ns // _MS for key, *_ in rows], np.int64)
+                np.array([row.pane * unit.pane_ns // _MS for row in rows], np.int64)
             ),
-            "hop": [HOPS[hop] for _, hop, *_ in rows],
-            "seen": [seen for _, _, seen, _, _ in rows],
-            "delivered": [delivered for _, _, _, delivered, _ in rows],
-            "dropped": [list(reasons.items()) for *_, reasons in rows],
+            "hop": [HOPS[row.hop] for row in rows],
+            "seen": [row.delivered + sum(row.dropped.values()) for row in rows],
+            "delivered": [row.delivered for row in rows],
+            "dropped": [list(row.dropped.items()) for row in rows],
             "in_flight": [0] * len(rows),
         },
     )

@@ -91,12 +91,13 @@ class CaptureLog:
         for probe, first_ns, names in zip(
             self._probes, self._first_ns, self._interfaces, strict=True
         ):
-            accumulator.add_stream(Stream(self._tenant, probe, interfaces=names), first_ns)
+            number = accumulator.add_stream(Stream(self._tenant, probe, interfaces=names))
+            accumulator.advance(number, first_ns)
 
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
         """Read up to 262,144 packets of the file that is furthest behind."""
-        number = accumulator.slowest_stream()
-        if number is None:
+        number = accumulator.slowest()
+        if not isinstance(number, int):
             return False
         file = self._files.get(number)
         if file is None:
@@ -109,7 +110,7 @@ class CaptureLog:
             if not len(packets):
                 self._finish(number, file, accumulator)
                 break
-            accumulator.absorb(packets, number)
+            accumulator.absorb(packets, number, number)
             wanted -= len(packets)
             self._note(number, packets, file)
         return True
@@ -140,7 +141,7 @@ class CaptureLog:
         self.progress.position = self._done_bytes
         file.close()
         del self._files[number]
-        accumulator.end_stream(number)
+        accumulator.release(number)
 
 
 class DemoLog:
@@ -169,7 +170,7 @@ class DemoLog:
 
     def open(self, accumulator: PartitionAccumulator) -> None:
         """Register the one stream."""
-        accumulator.add_stream(self._stream, self._traffic.start_ns)
+        accumulator.advance(accumulator.add_stream(self._stream), self._traffic.start_ns)
 
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
         """Generate the next 262,144 packets."""
@@ -180,7 +181,7 @@ class DemoLog:
         while first < end:
             packets = self._buffer[: min(len(self._buffer), end - first)]
             self._traffic.fill(first, packets)
-            accumulator.absorb(packets, 0)
+            accumulator.absorb(packets, 0, 0)
             first += len(packets)
             self.progress.bytes += int(packets["wire_bytes"].sum(dtype=np.uint64))
             self.progress.event_time_ns = int(packets["ts_ns"][-1])

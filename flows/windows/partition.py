@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from flows.windows.feed import TaskFeed
 from flows.windows.flow_table import FlowTable
 from flows.windows.networks import Networks
 from flows.windows.tasks import Task
-from flows.windows.unit import END_OF_TIME_NS, Drop, Stream, Unit
+from flows.windows.unit import END_OF_TIME_NS, Drop, Seen, Stream, Unit
 from schemas.record import Packets, as_words
+
+Hop = Literal["capture", "transport", "decode"]
+"""Step before the window at which packets can be lost."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,12 @@ class PartitionAccumulator:
         self._config = config
         self._networks = networks
         self._streams: list[Stream] = []
-        self._watermarks: dict[int, int] = {}
+        self._watermarks: dict[Hashable, int] = {}
         self._watermark_ns = 0
+        self._released_ns = 0
+        self._boundary: int | None = None
         self.ended = False
+        self._seen: list[Seen] = []
         self._drops: list[Drop] = []
         self._feed = TaskFeed(
             tasks,
@@ -88,41 +95,77 @@ class PartitionAccumulator:
         """Packets taken that are in no unit yet."""
         return self._table.open_packets
 
-    def add_stream(self, stream: Stream, first_ns: int = 0) -> int:
-        """Register where packets come from; returns the number to absorb them with.
-
-        The stream holds the watermark back from now on: at ``first_ns``, the time of its first
-        packet as far as known, then at its newest packet, less the lateness.
-        """
-        number = len(self._streams)
+    def add_stream(self, stream: Stream) -> int:
+        """Register where packets come from; returns the number to absorb them with."""
         self._streams.append(stream)
-        self._watermarks[number] = max(first_ns - self._config.lateness_ns, 0)
-        return number
+        return len(self._streams) - 1
 
-    def end_stream(self, number: int) -> None:
-        """The stream brings no more packets and no longer holds the watermark back."""
-        del self._watermarks[number]
+    def advance(self, source: Hashable, watermark_ns: int) -> None:
+        """Promise that ``source`` brings nothing older, and let it hold the watermark back.
 
-    def slowest_stream(self) -> int | None:
-        """The active stream to read next: the one that holds the watermark back."""
+        A source is a capture file, or one start of a probe. It holds the partition's watermark
+        at the greatest time promised, less the lateness, until it is released.
+        """
+        known = self._watermarks.get(source, 0)
+        self._watermarks[source] = max(known, watermark_ns - self._config.lateness_ns)
+
+    def release(self, source: Hashable) -> None:
+        """The source brings no more packets, for now, and no longer holds the watermark back.
+
+        When none is left, the panes up to the end of what was promised are complete.
+        """
+        promised = self._watermarks.pop(source, None)
+        if promised is not None:
+            self._released_ns = max(self._released_ns, promised + self._config.lateness_ns)
+
+    def slowest(self) -> Hashable | None:
+        """The source to read next: the one that holds the watermark back; None without any."""
         return min(self._watermarks, key=self._watermarks.__getitem__, default=None)
 
-    def absorb(self, packets: Packets, stream: int) -> None:
-        """Aggregate packets; the stream's watermark follows their times."""
-        self._table.watermark_ns = self._watermarks[stream]
-        rate = self._streams[stream].sampling_rate
-        self._table.absorb(as_words(packets), stream=stream, rate=rate, follow=True)
-        self._watermarks[stream] = self._table.watermark_ns
+    def absorb(self, packets: Packets, stream: int, source: Hashable = None) -> None:
+        """Aggregate packets.
 
-    def drop(self, stream: int, ts_ns: int, reason: str, packets: int) -> None:
+        With a ``source`` its promise follows their times, and each packet is late or not by
+        those before it; without one they are late by the partition's watermark.
+        """
+        known = self._watermark_ns if source is None else self._watermarks[source]
+        self._table.watermark_ns = known
+        self._table.absorb(
+            as_words(packets),
+            stream=stream,
+            rate=self._streams[stream].sampling_rate,
+            follow=source is not None,
+        )
+        if source is not None:
+            self._watermarks[source] = self._table.watermark_ns
+
+    def count(self, stream: int, ts_ns: int, packets: int) -> None:
+        """Note packets that a probe counted at its capture point by ``ts_ns``."""
+        if packets:
+            self._seen.append(Seen(stream, ts_ns // self._config.pane_ns, packets))
+
+    def drop(
+        self, stream: int, ts_ns: int, reason: str, packets: int, hop: Hop = "capture"
+    ) -> None:
         """Account for packets that are missing near ``ts_ns``."""
-        self._drops.append(Drop(stream, ts_ns // self._config.pane_ns, reason, packets))
+        if packets:
+            self._drops.append(Drop(stream, ts_ns // self._config.pane_ns, reason, packets, hop))
 
     def end_message(self, offset: int) -> Unit | None:
-        """The message at ``offset`` is complete: the panes that it closed, if any."""
-        self._watermark_ns = max(self._watermark_ns, min(self._watermarks.values(), default=0))
-        boundary = self._watermark_ns // self._config.pane_ns
-        return self._close(offset, boundary) if self._table.has_below(boundary) else None
+        """The message at ``offset`` is complete: the panes that it closed, if any.
+
+        A pane that held nothing closes too: horizons wait for the watermark, not for packets.
+        """
+        pane_ns = self._config.pane_ns
+        all_ended_ns = -(-self._released_ns // pane_ns) * pane_ns
+        reached_ns = min(self._watermarks.values(), default=all_ended_ns)
+        self._watermark_ns = max(self._watermark_ns, reached_ns)
+        boundary = self._watermark_ns // pane_ns
+        if self._boundary is None:
+            self._boundary = boundary
+        if boundary == self._boundary and not self._table.has_below(boundary):
+            return None
+        return self._close(offset, boundary)
 
     def end(self, offset: int) -> Unit:
         """There are no more messages: all that is left, as the unit at ``offset``."""
@@ -131,9 +174,12 @@ class PartitionAccumulator:
         return self._close(offset, END_OF_TIME_NS // self._config.pane_ns + 1)
 
     def _close(self, offset: int, boundary: int) -> Unit:
+        self._boundary = boundary
         closed = self._table.take(boundary)
         self._feed.feed(closed.flows, closed.fed)
+        seen = tuple(each for each in self._seen if each.pane < boundary)
         drops = tuple(drop for drop in self._drops if drop.pane < boundary)
+        self._seen = [each for each in self._seen if each.pane >= boundary]
         self._drops = [drop for drop in self._drops if drop.pane >= boundary]
         return Unit(
             topic=self._topic,
@@ -146,6 +192,7 @@ class PartitionAccumulator:
             networks=self._networks.lookup(closed.entries),
             network_names=tuple(self._networks.names),
             totals=closed.totals,
+            seen=seen,
             drops=drops,
             sketches=self._feed.take(boundary),
         )

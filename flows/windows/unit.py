@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,22 +26,37 @@ class Stream:
         probe: which probe saw it.
         sampling_rate: one of how many packets was recorded; counts are multiplied by it.
         interfaces: interface names by number.
+        counted: whether the probe says itself what reached its capture point (``Seen``), as
+            live probes do; for others that is what is read plus what is known to be missing.
+        shipped: whether its packets came over a transport that can lose some.
     """
 
     tenant: str
     probe: str
     sampling_rate: int = 1
     interfaces: Mapping[int, str] = field(default_factory=dict, hash=False)
+    counted: bool = False
+    shipped: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Packets that reached a probe's capture point, as it counted them; not scaled."""
+
+    stream: int
+    pane: int
+    packets: int
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Packets that are missing, and why."""
+    """Packets that are missing, where and why; not scaled."""
 
     stream: int
     pane: int
     reason: str
     packets: int
+    hop: Literal["capture", "transport", "decode"] = "capture"
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,7 @@ class Unit:
         networks: named networks of source and destination, (n, 2).
         network_names: by number.
         totals: pane totals (m, 16).
+        seen: what probes counted at their capture points in these panes.
         drops: packets known to be missing from these panes.
         sketches: by tenant and task, in order of panes.
     """
@@ -73,5 +89,11 @@ class Unit:
     networks: npt.NDArray[np.uint16]
     network_names: tuple[str, ...]
     totals: Words
+    seen: tuple[Seen, ...]
     drops: tuple[Drop, ...]
     sketches: Mapping[tuple[str, str], list[PaneSketch]]
+
+    @property
+    def empty(self) -> bool:
+        """Whether it only moves the watermark: there is nothing to store."""
+        return not (len(self.totals) or self.seen or self.drops)

@@ -64,13 +64,13 @@ class ArrayLog:
         first_ns = self._first_ns
         if first_ns is None:
             first_ns = int(self._packets["ts_ns"][0]) if len(self._packets) else 0
-        accumulator.add_stream(self._stream, first_ns)
+        accumulator.advance(accumulator.add_stream(self._stream), first_ns)
 
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
         first = self.progress.packets
         end = min(first + self._message, len(self._packets))
         for start in range(first, end, self._batch):
-            accumulator.absorb(self._packets[start : min(start + self._batch, end)], 0)
+            accumulator.absorb(self._packets[start : min(start + self._batch, end)], 0, 0)
         self.progress.packets = end
         return end > first
 

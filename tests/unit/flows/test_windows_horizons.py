@@ -15,6 +15,7 @@ from flows.windows.fields import FieldList
 from flows.windows.horizons import HorizonMerger, TaskUpdate, WindowResult
 from flows.windows.partition import WindowConfig
 from flows.windows.tasks import PaneSketch, Task
+from flows.windows.tenants import TenantHorizons, UnitUpdate
 from flows.windows.unit import END_OF_TIME_NS, Unit
 from probe.synthetic import Traffic
 from schemas.record import PACKET, Packets
@@ -365,3 +366,47 @@ def test_gaps_between_packets_leave_nothing_behind() -> None:
         closed = plain(m.apply(update("a", n * year_s, [(n * year_s, [n])])))
         assert len(closed) == (2 if n else 0)
         assert len(m.snapshot()[2]) <= 4
+
+
+def share(partition: str, watermark_s: float, **tenants: list[tuple[int, list[int]]]) -> UnitUpdate:
+    """A unit's part for one task: panes by tenant."""
+    given = {name: update(partition, watermark_s, panes) for name, panes in tenants.items()}
+    head = update(partition, watermark_s, [])
+    panes = {name: each.panes for name, each in given.items()}
+    return UnitUpdate(partition, 0, head.watermark_ns, PANE_NS, panes)
+
+
+def told(published: list[tuple[str, list[WindowResult]]]) -> dict[str, list[tuple[int, ...]]]:
+    return {tenant: plain(results) for tenant, results in published}
+
+
+def test_partitions_without_a_tenant_still_close_its_horizons() -> None:
+    """A tenant whose packets are in one partition waits for the others' watermarks only."""
+    horizons = TenantHorizons((PANE_NS, 60 * SECOND), ["a", "b"])
+    assert horizons.apply(share("a", 61, red=[(0, [1, 2])])) == []
+    first = told(horizons.apply(share("b", 3, blue=[(0, [7])])))
+    assert first == {"red": [(0, 2, 1, 2, 0)], "blue": [(0, 2, 1, 1, 0)]}
+    closed = told(horizons.apply(share("b", 60)))
+    assert closed["red"] == [(0, 60, 1, 2, 0)]
+    assert closed["blue"] == [(0, 60, 1, 1, 0)]
+
+
+def test_a_tenant_that_joins_late_is_late() -> None:
+    """Packets of a tenant's first unit that lie behind everybody's watermark are corrections."""
+    horizons = TenantHorizons((PANE_NS, 60 * SECOND), ["a"])
+    horizons.apply(share("a", 200, red=[(0, [1])]))
+    assert told(horizons.apply(share("a", 201, blue=[(0, [3, 4])]))) == {
+        "blue": [(0, 2, 0, 2, 2), (0, 60, 0, 2, 2)]
+    }
+
+
+def test_tenants_survive_a_snapshot() -> None:
+    """Restored, every tenant goes on where it was, and a new one joins at the same time."""
+    horizons = TenantHorizons((PANE_NS, 60 * SECOND), ["a"])
+    horizons.apply(share("a", 10, red=[(0, [1])], blue=[(4, [2, 3])]))
+    state = pickle.loads(pickle.dumps(horizons.snapshot()))
+    restored = TenantHorizons((PANE_NS, 60 * SECOND), ["a"], state)
+    following = share("a", 60, blue=[(12, [9])], green=[(2, [5])])
+    assert told(restored.apply(following)) == told(horizons.apply(following))
+    with pytest.raises(ValueError, match="version 99"):
+        TenantHorizons((PANE_NS,), ["a"], (99, *state[1:]))

@@ -111,12 +111,13 @@ def test_a_folded_pane_may_grow_after_older_ones_closed() -> None:
     packets["ts_ns"][9:129] = start_ns + PANE_NS
     packets["ts_ns"][129:] = start_ns + PANE_NS + SECOND
     accumulator = PartitionAccumulator("log", "0", WindowConfig(max_flows=100), TASKS, NETWORKS)
-    number = accumulator.add_stream(Stream("t", "p"), start_ns)
-    accumulator.absorb(packets[:130], number)
+    number = accumulator.add_stream(Stream("t", "p"))
+    accumulator.advance(number, start_ns)
+    accumulator.absorb(packets[:130], number, number)
     first = accumulator.end_message(0)
     assert first is not None
     assert set(first.entries[:, PANE]) == {start_ns // PANE_NS}
-    accumulator.absorb(packets[130:], number)
+    accumulator.absorb(packets[130:], number, number)
     units = [first, accumulator.end(1)]
     assert sums_by_pane(units) == true_sums(packets)
     assert figures(merge(units)) == figures(merge(units_of(packets)))
@@ -138,11 +139,12 @@ def test_packets_are_in_units_or_open() -> None:
     """After every message: taken = in units + open; nothing is open at the end."""
     packets = random_packets(np.random.default_rng(6), 4000)
     accumulator = PartitionAccumulator("log", "0", WindowConfig(), TASKS, NETWORKS)
-    number = accumulator.add_stream(Stream("t", "p"), int(packets["ts_ns"][0]))
+    number = accumulator.add_stream(Stream("t", "p"))
+    accumulator.advance(number, int(packets["ts_ns"][0]))
     stored = taken = 0
     for offset in range(40):
         part = packets[offset * 100 : (offset + 1) * 100]
-        accumulator.absorb(part, number)
+        accumulator.absorb(part, number, number)
         taken += int(part["packets"].sum())
         unit = accumulator.end_message(offset)
         if unit is not None:
@@ -203,24 +205,26 @@ def test_streams_hold_the_watermark_back_until_they_end() -> None:
     packets = in_order(random_packets(np.random.default_rng(7), 2000))
     first_ns = int(packets["ts_ns"][0])
     accumulator = PartitionAccumulator("log", "0", WindowConfig(), TASKS, NETWORKS)
-    fast, slow = (accumulator.add_stream(Stream("t", name), first_ns) for name in "ab")
-    assert accumulator.slowest_stream() == fast
-    accumulator.absorb(packets, fast)
-    assert accumulator.slowest_stream() == slow
+    fast, slow = (accumulator.add_stream(Stream("t", name)) for name in "ab")
+    for number in (fast, slow):
+        accumulator.advance(number, first_ns)
+    assert accumulator.slowest() == fast
+    accumulator.absorb(packets, fast, fast)
+    assert accumulator.slowest() == slow
     assert accumulator.end_message(0) is None
     assert accumulator.watermark_ns == first_ns - SECOND
-    accumulator.absorb(packets[:1000], slow)
+    accumulator.absorb(packets[:1000], slow, slow)
     unit = accumulator.end_message(1)
     assert unit is not None
     newest_ns = int(packets["ts_ns"][999])
     assert unit.watermark_ns == newest_ns - SECOND
     assert int(unit.entries[:, PANE].max()) < unit.watermark_ns // PANE_NS
-    accumulator.end_stream(slow)
+    accumulator.release(slow)
     unit = accumulator.end_message(2)
     assert unit is not None
     assert unit.watermark_ns == int(packets["ts_ns"].max()) - SECOND
-    accumulator.end_stream(fast)
-    assert accumulator.slowest_stream() is None
+    accumulator.release(fast)
+    assert accumulator.slowest() is None
     everything = 2 * int(packets["packets"][:1000].sum()) + int(packets["packets"][1000:].sum())
     assert accumulator.open_packets > 0
     assert accumulator.open_packets < everything
@@ -230,12 +234,14 @@ def test_a_watermark_never_goes_back() -> None:
     """A stream that joins with older packets doesn't reopen what is closed."""
     packets = in_order(random_packets(np.random.default_rng(8), 1000))
     accumulator = PartitionAccumulator("log", "0", WindowConfig(), TASKS, NETWORKS)
-    number = accumulator.add_stream(Stream("t", "a"), int(packets["ts_ns"][0]))
-    accumulator.absorb(packets, number)
+    number = accumulator.add_stream(Stream("t", "a"))
+    accumulator.advance(number, int(packets["ts_ns"][0]))
+    accumulator.absorb(packets, number, number)
     accumulator.end_message(0)
     before = accumulator.watermark_ns
-    old = accumulator.add_stream(Stream("t", "b"), 0)
-    accumulator.absorb(packets[:10], old)
+    old = accumulator.add_stream(Stream("t", "b"))
+    accumulator.advance(old, 0)
+    accumulator.absorb(packets[:10], old, old)
     unit = accumulator.end_message(1)
     assert accumulator.watermark_ns == before
     assert unit is not None
@@ -257,11 +263,12 @@ def test_drops_are_told_with_their_pane() -> None:
     """Missing packets are reported once, by the unit that closes their pane."""
     packets = in_order(random_packets(np.random.default_rng(10), 2000))
     accumulator = PartitionAccumulator("log", "0", WindowConfig(), TASKS, NETWORKS)
-    number = accumulator.add_stream(Stream("t", "p"), int(packets["ts_ns"][0]))
+    number = accumulator.add_stream(Stream("t", "p"))
+    accumulator.advance(number, int(packets["ts_ns"][0]))
     first_ns, last_ns = int(packets["ts_ns"][0]), int(packets["ts_ns"][-1])
     accumulator.drop(number, first_ns, "ring_full", 5)
     accumulator.drop(number, last_ns, "truncated", 1)
-    accumulator.absorb(packets, number)
+    accumulator.absorb(packets, number, number)
     closed = accumulator.end_message(0)
     assert closed is not None
     assert [(d.pane, d.reason, d.packets) for d in closed.drops] == [

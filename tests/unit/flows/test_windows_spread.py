@@ -30,8 +30,8 @@ WHOLE = WindowConfig(pane_ns=10**18)
 
 def sketch_of(packets: Packets, task: Task, config: WindowConfig = WHOLE) -> SuperSpread:
     accumulator = PartitionAccumulator("t", "0", config, [task], NETWORKS)
-    accumulator.add_stream(Stream("a", "p"))
-    accumulator.absorb(packets, 0)
+    accumulator.advance(accumulator.add_stream(Stream("a", "p")), 0)
+    accumulator.absorb(packets, 0, 0)
     panes = accumulator.end(0).sketches["a", task.name]
     merged = panes[0].sketch.copy()
     for pane in panes[1:]:
@@ -60,8 +60,8 @@ def horizons_of(
 ) -> list[list[dict[str, tuple[float, float, float]]]]:
     """Spreaders of each window of 2 s, 60 s and 600 s."""
     accumulator = PartitionAccumulator("t", "0", config, [FAN_OUT], NETWORKS)
-    accumulator.add_stream(Stream("a", "p"))
-    accumulator.absorb(packets, 0)
+    accumulator.advance(accumulator.add_stream(Stream("a", "p")), 0)
+    accumulator.absorb(packets, 0, 0)
     unit = accumulator.end(0)
     lengths = [length * SECOND_NS for length in (2, 60, 600)]
     results = HorizonMerger(lengths, ["t/0"]).apply(

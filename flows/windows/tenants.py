@@ -1,0 +1,93 @@
+"""One task's horizons of all tenants, which share the partitions' watermarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flows.windows.horizons import STATE_VERSION as HORIZONS_VERSION
+from flows.windows.horizons import HorizonMerger, TaskUpdate, WindowResult
+from flows.windows.tasks import PaneSketch
+
+STATE_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class UnitUpdate:
+    """What one unit holds for a task; sent even when empty, for its watermark.
+
+    Attributes:
+        partition: topic and partition that the unit is of.
+        offset: of the unit in its partition.
+        watermark_ns: of the partition after the unit.
+        pane_ns: length of a pane.
+        panes: by tenant, in order of time.
+    """
+
+    partition: str
+    offset: int
+    watermark_ns: int
+    pane_ns: int
+    panes: Mapping[str, Sequence[PaneSketch]]
+
+
+class TenantHorizons:
+    """Merges one task's panes into horizons, for each tenant that has been seen.
+
+    A tenant that a unit holds nothing of is told its watermark too: a horizon closes when all
+    partitions have passed its end, also those in which the tenant has no packets.
+
+    Args:
+        horizons_ns: lengths; each a multiple of the pane.
+        partitions: all partitions that will report.
+        state: an earlier ``snapshot``.
+    """
+
+    def __init__(
+        self,
+        horizons_ns: Sequence[int],
+        partitions: Sequence[str],
+        state: tuple[Any, ...] | None = None,
+    ) -> None:
+        self._horizons_ns = tuple(horizons_ns)
+        self._watermarks: dict[str, int] = dict.fromkeys(partitions, 0)
+        self._mergers: dict[str, HorizonMerger] = {}
+        if state is not None:
+            self._restore(state)
+
+    def apply(self, update: UnitUpdate) -> list[tuple[str, list[WindowResult]]]:
+        """Merge a unit's panes; returns what is new to publish by tenant."""
+        for tenant in update.panes:
+            if tenant not in self._mergers:
+                self._mergers[tenant] = self._joining()
+        known = self._watermarks.get(update.partition, 0)
+        self._watermarks[update.partition] = max(known, update.watermark_ns)
+        head = (update.partition, update.offset, update.watermark_ns, update.pane_ns)
+        results = [
+            (tenant, merger.apply(TaskUpdate(*head, update.panes.get(tenant, ()))))
+            for tenant, merger in self._mergers.items()
+        ]
+        return [(tenant, published) for tenant, published in results if published]
+
+    def _joining(self) -> HorizonMerger:
+        """Horizons of a new tenant: as far in time as those of the others."""
+        return HorizonMerger(
+            self._horizons_ns, (), (HORIZONS_VERSION, tuple(self._watermarks.items()), ())
+        )
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """Immutable, picklable state."""
+        tenants = tuple((name, merger.snapshot()) for name, merger in self._mergers.items())
+        return (STATE_VERSION, tuple(self._watermarks.items()), tenants)
+
+    def _restore(self, state: tuple[Any, ...]) -> None:
+        version, watermarks, tenants = state
+        if version != STATE_VERSION:
+            msg = f"recovery state has version {version}, this program reads {STATE_VERSION}"
+            raise ValueError(msg)
+        self._watermarks.update(watermarks)
+        for tenant, merger in tenants:
+            self._mergers[tenant] = HorizonMerger(
+                self._horizons_ns, tuple(self._watermarks), merger
+            )
