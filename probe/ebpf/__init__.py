@@ -1,0 +1,1 @@
+"""Capture by eBPF programs: load them, attach them, read what they write."""
