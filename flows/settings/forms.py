@@ -8,19 +8,21 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
-from flows.settings.units import parse_list
+from flows.settings.units import parse_count, parse_list
 
 SourceKind = Literal["demo", "pcap", "interface", "kafka"]
 
 WANTED_SOURCE: Final = "demo, pcap:<file or glob>, interface:<name> or kafka"
+WANTED_RING: Final = "a power of two from 1 to 1024 (MiB)"
 WANTED_STORE: Final = "chdb:<directory> or http(s)://user@host:port/database"
 WANTED_TENANT: Final = "a name of letters, digits, dots, dashes, underscores, not beginning with _"
 
 
 def parse_source(value: Any) -> str:
-    """Check a source: ``demo``, ``pcap:<files>``, ``interface:<name>``, ``kafka``.
+    """Check a source: ``demo``, ``pcap:<files>``, ``interface:<names>``, ``kafka``.
 
-    Several capture files or globs go one on a line, as any other character may be in a name.
+    Several capture files or globs go one on a line, as any other character may be in a name;
+    several interfaces have commas between them.
 
     Raises:
         ValueError: It is none of these.
@@ -29,7 +31,9 @@ def parse_source(value: Any) -> str:
     kind, colon, target = text.partition(":")
     if (kind in ("demo", "kafka") and not colon) or (kind == "pcap" and target.strip()):
         return text
-    if kind == "interface" and re.fullmatch(r"[^\s/]{1,15}", target):
+    names = target.split(",")
+    valid = all(re.fullmatch(r"[^\s/,]{1,15}", name) for name in names)
+    if kind == "interface" and valid and len(set(names)) == len(names):
         return text
     raise ValueError(WANTED_SOURCE)
 
@@ -70,6 +74,18 @@ def parse_points(value: Any) -> str | tuple[str, ...]:
     return points
 
 
+def parse_ring(value: Any) -> int:
+    """Read the size of a ring in MiB.
+
+    Raises:
+        ValueError: It is no power of two, or more than anybody needs.
+    """
+    size = parse_count(value)
+    if not 1 <= size <= 1024 or size & (size - 1):
+        raise ValueError(WANTED_RING)
+    return size
+
+
 def parse_tenant(value: Any) -> str:
     """Check a tenant's name; names that begin with an underscore are ours (``_other``).
 
@@ -83,6 +99,8 @@ def parse_tenant(value: Any) -> str:
 
 Source = Annotated[str, BeforeValidator(parse_source)]
 Store = Annotated[str, BeforeValidator(parse_store)]
+Rules = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+RingSize = Annotated[int, BeforeValidator(parse_ring)]
 Points = Annotated[Any, BeforeValidator(parse_points)]
 Tenant = Annotated[str, BeforeValidator(parse_tenant)]
 Tenants = Annotated[tuple[Tenant, ...], BeforeValidator(parse_list)]

@@ -20,7 +20,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from flows.settings.forms import Points, Source, SourceKind, Store, Tenant, Tenants
+from flows.settings.forms import (
+    Points,
+    RingSize,
+    Rules,
+    Source,
+    SourceKind,
+    Store,
+    Tenant,
+    Tenants,
+)
 from flows.settings.tasks import DEFAULT_TASKS, Task, check_tasks
 from flows.settings.units import Count, Duration, Durations, Name, Networks, to_ns
 
@@ -145,13 +154,31 @@ class Window(Section):
 
 
 class Capture(Section):
-    """How frames become records.
+    """How frames become records; all but the first setting are for live captures.
 
     Attributes:
         decapsulate: Describe the inner packet of a tunnel instead of the outer.
+        directions: Ways through an interface: ``both``, ``ingress``, ``egress``.
+        method: ``tc``, ``xdp`` (eBPF), ``packet`` (a packet socket); ``auto`` takes the first
+            that works, XDP only when it is named.
+        loader: Of eBPF programs: ``libbpf`` (compiled beforehand), ``bcc`` (compiled at start).
+        mode: A record for each packet (``packets``), for each flow and second (``flows``), or
+            the second under overload (``auto``).
+        sampling_rate: One packet in so many is kept, at random.
+        filter: Rules (``tcp port 443``); a packet that none of them matches is left out.
+        exclude: Rules; a packet that one of them matches is left out.
+        ring_mb: Memory for packets that wait to be read, MiB; a power of two.
     """
 
     decapsulate: bool = False
+    directions: Literal["both", "ingress", "egress"] = "both"
+    method: Literal["auto", "tc", "xdp", "packet"] = "auto"
+    loader: Literal["auto", "libbpf", "bcc"] = "auto"
+    mode: Literal["packets", "flows", "auto"] = "packets"
+    sampling_rate: Annotated[Count, Field(ge=1, lt=2**32)] = 1
+    filter: Rules = ()
+    exclude: Rules = ()
+    ring_mb: RingSize = 16
 
 
 class Demo(Section):
@@ -207,7 +234,7 @@ class Settings(BaseSettings):
 
     Attributes:
         source: ``demo``, ``pcap:<file or glob>`` (several: one on a line),
-            ``interface:<name>``, ``kafka``.
+            ``interface:<name>`` (several: ``interface:eth0,eth1``), ``kafka``.
         store: ``chdb:<directory>``, ``http(s)://user@host:port/database``.
         tenant: Whose traffic it is, where the wire doesn't say.
         tenants: Tenants accepted from the wire; empty accepts any, up to `max_tenants`.
@@ -279,7 +306,7 @@ class Settings(BaseSettings):
 
     @property
     def source_target(self) -> str:
-        """What follows the colon of the source: a file, a glob, an interface's name."""
+        """What follows the colon of the source: files, globs, names of interfaces."""
         return self.source.partition(":")[2]
 
     @property
@@ -287,6 +314,11 @@ class Settings(BaseSettings):
         """Files and globs of a ``pcap:`` source, in the order in which they are written."""
         lines = self.source_target.splitlines() if self.source_kind == "pcap" else []
         return tuple(line.strip() for line in lines if line.strip())
+
+    @property
+    def source_interfaces(self) -> tuple[str, ...]:
+        """Names of an ``interface:`` source, in the order in which they are written."""
+        return tuple(self.source_target.split(",")) if self.source_kind == "interface" else ()
 
     @property
     def store_directory(self) -> Path | None:
@@ -305,9 +337,14 @@ class Settings(BaseSettings):
 
         Two runs with the same digest cut the same input into the same rows: windows, what is
         counted, decapsulation, networks, tasks, tenants, the hash seed, and the demo's own
-        settings when that is the source. Where it is stored, logged or explained is not in it.
+        settings when that is the source; for a live capture also which packets it keeps. Where
+        it is stored, logged or explained is not in it, nor how packets are got.
         """
-        parts = {"window", "capture", "networks", "tasks", "tenants", "max_tenants", "seed"}
-        parts |= {"demo"} if self.source_kind == "demo" else set()
+        names = {"window", "networks", "tasks", "tenants", "max_tenants", "seed"}
+        names |= {"demo"} if self.source_kind == "demo" else set()
+        captured = {"decapsulate"}
+        if self.source_kind == "interface":
+            captured |= {"directions", "mode", "sampling_rate", "filter", "exclude"}
+        parts: dict[str, Any] = {**dict.fromkeys(names, True), "capture": captured}
         text = json.dumps(self.model_dump(mode="json", include=parts), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -106,7 +106,54 @@ def test_source_has_parts() -> None:
     assert source.source_kind == "pcap"
     assert source.source_paths == ("/a/b:c.pcap", "*.pcapng")
     assert Settings(source="interface:eth0").source_target == "eth0"
-    assert Settings().source_paths == ()
+    assert Settings(source="interface:eth0,eth1.7").source_interfaces == ("eth0", "eth1.7")
+    assert Settings().source_paths == Settings().source_interfaces == ()
+
+
+@pytest.mark.parametrize("names", ["", "a,", ",a", "a,a", "a b", "a/b", "sixteen-letters-"])
+def test_names_that_no_interface_has_are_refused(names: str) -> None:
+    """Interfaces are named by what Linux takes for a name, each once."""
+    with pytest.raises(ValidationError, match="interface:<name>"):
+        Settings(source=f"interface:{names}")
+
+
+@pytest.mark.parametrize("size", [0, 3, 2048, "x"])
+def test_ring_is_a_power_of_two(size: Any) -> None:
+    """The kernel's ring has a power of two of bytes, and so it is set."""
+    assert Settings(capture={"ring_mb": "64"}).capture.ring_mb == 64
+    with pytest.raises(ValidationError, match=r"power of two|whole number"):
+        Settings(capture={"ring_mb": size})
+
+
+def test_rules_are_lists() -> None:
+    """Several rules of a filter are written with commas, or as a list."""
+    capture = Settings(capture={"filter": "tcp port 443, udp", "exclude": ["port 9092"]}).capture
+    assert capture.filter == ("tcp port 443", "udp")
+    assert capture.exclude == ("port 9092",)
+
+
+LIVE = [
+    {"directions": "ingress"},
+    {"mode": "flows"},
+    {"sampling_rate": 10},
+    {"filter": "tcp"},
+    {"exclude": "tcp"},
+]
+
+
+@pytest.mark.parametrize("changed", LIVE)
+def test_what_is_captured_matters_to_live_captures_only(changed: dict[str, Any]) -> None:
+    """Filters change what an interface gives, and nothing about files."""
+    for source, same in (("interface:eth0", False), ("pcap:a.pcap", True)):
+        digests = {Settings(source=source, capture=c).digest() for c in ({}, changed)}
+        assert (len(digests) == 1) == same
+
+
+@pytest.mark.parametrize("changed", [{"ring_mb": 1}, {"method": "packet"}, {"loader": "bcc"}])
+def test_how_packets_are_got_is_not_in_the_digest(changed: dict[str, Any]) -> None:
+    """The same packets are the same units, whatever read them."""
+    source = "interface:eth0"
+    assert Settings(source=source, capture=changed).digest() == Settings(source=source).digest()
 
 
 def test_probe_is_named_after_the_file() -> None:
