@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final, NamedTuple, NoReturn
 
@@ -45,6 +45,7 @@ _LIMITS: Final[Mapping[str, tuple[int, int]]] = {
     "seen": (0, _LONG_MAX),
     "dropped": (0, _LONG_MAX),
     "packets_before": (0, _LONG_MAX),
+    "interfaces": (0, _INT_MAX),
 }
 """Smallest and largest value of each number, the same for writing and for reading."""
 
@@ -81,6 +82,7 @@ class BatchHeader:
         packets_before: packets (the sum of their records' ``packets``) in all earlier batches of
             this boot to this partition; None when not known, as in version 1.
         aggregated: records may stand for a flow's packets of up to a second.
+        interfaces: index of each captured interface by its name.
     """
 
     tenant: str
@@ -96,6 +98,7 @@ class BatchHeader:
     counters: Counters | None = None
     packets_before: int | None = None
     aggregated: bool = False
+    interfaces: Mapping[str, int] = field(default_factory=dict)
 
 
 def encode_batch(header: BatchHeader, packets: Packets, schema_id: int | None = None) -> bytes:
@@ -269,26 +272,36 @@ def _read_header_v2(cursor: _Cursor) -> BatchHeader:
     header = _read_header_v1(cursor)
     known = cursor.present("packets_before")
     packets_before = cursor.number("packets_before") if known else None
-    return replace(header, packets_before=packets_before, aggregated=cursor.boolean("aggregated"))
+    return replace(
+        header,
+        packets_before=packets_before,
+        aggregated=cursor.boolean("aggregated"),
+        interfaces=_read_map(cursor, "interfaces", "name"),
+    )
 
 
 def _read_counters(cursor: _Cursor) -> Counters:
     seen = cursor.number("seen")
-    dropped: dict[str, int] = {}
+    return Counters(seen=seen, dropped=_read_map(cursor, "dropped", "reason"))
+
+
+def _read_map(cursor: _Cursor, name: str, key_name: str) -> dict[str, int]:
+    """Read a map of numbers, named for messages, whose keys are of ``key_name``."""
+    found: dict[str, int] = {}
     while True:
-        count, size = cursor.block("dropped")
+        count, size = cursor.block(name)
         if count == 0:
-            return Counters(seen=seen, dropped=dropped)
+            return found
         start = cursor.offset
         for _ in range(count):  # each turn takes two bytes or fails, whatever count says
             entry = cursor.offset
-            reason = cursor.text("dropped")
-            if reason in dropped:
-                cursor.fail("dropped", f"reason {reason!r} comes twice", entry)
-            dropped[reason] = cursor.number("dropped")
+            key = cursor.text(name)
+            if key in found:
+                cursor.fail(name, f"{key_name} {key!r} comes twice", entry)
+            found[key] = cursor.number(name)
         if size is not None and size != cursor.offset - start:
             taken = cursor.offset - start
-            cursor.fail("dropped", f"block of {taken} bytes says {size}", start)
+            cursor.fail(name, f"block of {taken} bytes says {size}", start)
 
 
 def _read_records(cursor: _Cursor, dtype: np.dtype[np.void]) -> Packets:
@@ -344,15 +357,22 @@ def _header_parts(header: BatchHeader) -> list[bytes | memoryview]:
     ]
     if header.counters is not None:
         parts.append(_number("seen", header.counters.seen))
-        if header.counters.dropped:
-            parts.append(_varint(len(header.counters.dropped)))
-        for reason, count in header.counters.dropped.items():
-            parts += [_text("dropped", reason), _number("dropped", count)]
-        parts.append(b"\0")
+        parts += _map("dropped", header.counters.dropped)
     parts.append(_present(header.packets_before))
     if header.packets_before is not None:
         parts.append(_number("packets_before", header.packets_before))
     parts.append(_boolean(header.aggregated))
+    parts += _map("interfaces", header.interfaces)
+    return parts
+
+
+def _map(name: str, values: Mapping[str, int]) -> list[bytes | memoryview]:
+    parts: list[bytes | memoryview] = []
+    if values:
+        parts.append(_varint(len(values)))
+    for key, value in values.items():
+        parts += [_text(name, key), _number(name, value)]
+    parts.append(b"\0")
     return parts
 
 

@@ -56,20 +56,25 @@ def hash_rows(words: Any, seed: Any, out: Any) -> None:
         out[i] = finish(h)
 
 
+@numba.njit(inline="always")
+def partition_of(packets: Any, i: Any, seed: Any, partitions: Any) -> Any:
+    """Partition of packet ``i``: unordered address pair and protocol, without ports.
+
+    ``packets`` is the (n, 11) word view of records. Sums and products of the two ends' words
+    don't depend on their order, so requests, replies and fragments of a host pair share a
+    partition.
+    """
+    src = finish(mix(mix(seed, packets[i, 1]), packets[i, 2]))
+    dst = finish(mix(mix(seed, packets[i, 3]), packets[i, 4]))
+    proto = (packets[i, 9] >> S32) & np.uint64(0xFF)
+    return finish(mix(mix(mix(seed, src + dst), src ^ dst), proto)) % partitions
+
+
 @numba.njit(nogil=True, cache=True)
 def partition_rows(packets: Any, seed: Any, partitions: Any, out: Any) -> None:
-    """Partition of each packet: unordered address pair and protocol, without ports.
-
-    ``packets`` is the (n, 11) word view of records; ``out`` (n,) uint32. Sums and products of
-    the two ends' words don't depend on their order, so requests, replies and fragments of a
-    host pair share a partition.
-    """
+    """Write the partition of each of (n, 11) ``packets`` to ``out`` (n,) uint32."""
     for i in range(packets.shape[0]):
-        src = finish(mix(mix(seed, packets[i, 1]), packets[i, 2]))
-        dst = finish(mix(mix(seed, packets[i, 3]), packets[i, 4]))
-        proto = (packets[i, 9] >> S32) & np.uint64(0xFF)
-        h = finish(mix(mix(mix(seed, src + dst), src ^ dst), proto))
-        out[i] = np.uint32(h % partitions)
+        out[i] = np.uint32(partition_of(packets, i, seed, partitions))
 
 
 def hash_words(words: npt.NDArray[np.uint64], seed: int = DEFAULT_SEED) -> npt.NDArray[np.uint64]:

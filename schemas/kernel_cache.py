@@ -17,8 +17,7 @@ from typing import Final
 VARIABLE: Final = "NUMBA_CACHE_DIR"
 _KERNELS: Final = (
     "schemas/hashing.py",
-    "probe/capture/*.py",
-    "probe/synthetic/*.py",
+    "probe/**/*.py",
     "flows/kernels/*.py",
 )
 _KEPT: Final = 3

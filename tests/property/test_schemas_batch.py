@@ -46,6 +46,9 @@ def batches(draw: Any, max_records: int = 12) -> tuple[BatchHeader, Packets]:
         counters=draw(st.none() | counters),
         packets_before=draw(st.none() | natural_long),
         aggregated=draw(st.booleans()),
+        interfaces=draw(
+            st.dictionaries(st.text(max_size=5), st.integers(0, 2**31 - 1), max_size=3)
+        ),
     )
     return header, np.frombuffer(bytearray(data), PACKET)
 

@@ -36,6 +36,7 @@ def header() -> BatchHeader:
         counters=Counters(seen=1000, dropped={"ring_full": 3, "queue_full": 0}),
         packets_before=5_000_000_000,
         aggregated=True,
+        interfaces={"eth0": 2, "vlan.é": 17},
     )
 
 

@@ -38,6 +38,7 @@ FIELDS = {
     "counters": b"\0",
     "packets_before": b"\0",
     "aggregated": b"\0",
+    "interfaces": b"\0",
     "packets": b"\0",
 }
 EMPTY = BatchHeader(
@@ -66,7 +67,8 @@ def test_message_is_the_bytes_that_the_specification_asks_for() -> None:
 
 def test_version_1_is_still_read(packets: Packets) -> None:
     """A batch without the fields of version 2 decodes, with their defaults."""
-    old = {name: FIELDS[name] for name in FIELDS if name not in ("packets_before", "aggregated")}
+    new = ("packets_before", "aggregated", "interfaces")
+    old = {name: FIELDS[name] for name in FIELDS if name not in new}
     old |= {"record_count": b"\x02", "packets": b"\x02" + packets[:1].tobytes() + b"\0"}
     decoded, records = decode_batch(frame_single_object(V1.fingerprint) + b"".join(old.values()))
     assert decoded == replace(EMPTY, record_count=1, packets_before=None, aggregated=False)
@@ -99,7 +101,7 @@ def test_fastavro_reads_what_we_write(header: BatchHeader, packets: Packets) -> 
     counters = batch.pop("counters")
     assert counters == {"seen": 1000, "dropped": {"ring_full": 3, "queue_full": 0}}
     assert all(getattr(header, name) == value for name, value in batch.items())
-    assert len(batch) == 12
+    assert len(batch) == 13
     assert records == [{name: row[name].tobytes() for name in PACKET.names} for row in packets]
 
 
@@ -188,6 +190,8 @@ def test_numpy_integers_are_written_like_python_ones() -> None:
         ({"counters": Counters(seen=0, dropped={"a": -1})}, "dropped is -1"),
         ({"packets_before": -1}, "packets_before is -1"),
         ({"packets_before": 1 << 63}, "packets_before is"),
+        ({"interfaces": {"eth0": -1}}, "interfaces is -1"),
+        ({"interfaces": {"\ud800": 1}}, "interfaces is .* UTF-8"),
     ],
 )
 def test_encoder_refuses_values_outside_their_limits(change: dict[str, object], fault: str) -> None:
@@ -228,8 +232,8 @@ ONE = b"\x02" + bytes(PACKET_BYTES)
         ({"sequence": b"\x01"}, "sequence: -1 is not from 0"),
         ({"record_count": b"\x01"}, "record_count: -1 is not from 0 to 8192"),
         ({"record_count": b"\x82\x80\x01"}, "record_count: 8193 is not from 0 to 8192"),
-        ({"record_count": b"\x02"}, "packets: 0 records, but record_count says 1, at byte 40"),
-        ({"packets": ONE + b"\0"}, "packets: 1 records, but record_count says 0, at byte 40"),
+        ({"record_count": b"\x02"}, "packets: 0 records, but record_count says 1, at byte 41"),
+        ({"packets": ONE + b"\0"}, "packets: 1 records, but record_count says 0, at byte 41"),
         ({"sampling_rate": b"\0"}, "sampling_rate: 0 is not from 1"),
         ({"goodbye": b"\x02"}, "goodbye: boolean is 2, not 0 or 1, at byte 36"),
         ({"counters": b"\x04"}, "counters: 2 is not from 0 to 1, at byte 37"),
@@ -238,17 +242,22 @@ ONE = b"\x02" + bytes(PACKET_BYTES)
         ({"counters": b"\x02\0\x02\x02a\x01\0"}, "dropped: -1 is not from 0"),
         ({"counters": b"\x02\0\x04\x02a\0\x02a\0\0"}, "dropped: reason 'a' comes twice"),
         ({"counters": b"\x02\0\x01\x08\x02a\0\0"}, "dropped: block of 3 bytes says 4"),
-        ({"counters": b"\x02\0" + HUGE, "packets": b""}, "dropped: message ends in a number"),
+        (
+            {"counters": b"\x02\0" + HUGE, "interfaces": b"", "packets": b""},
+            "dropped: message ends in a number",
+        ),
         ({"packets_before": b"\x04"}, "packets_before: 2 is not from 0 to 1, at byte 38"),
         ({"packets_before": b"\x02\x01"}, "packets_before: -1 is not from 0 to .*, at byte 39"),
         ({"aggregated": b"\x02"}, "aggregated: boolean is 2, not 0 or 1, at byte 39"),
+        ({"interfaces": b"\x02\x02a\x01\0"}, "interfaces: -1 is not from 0 to"),
+        ({"interfaces": b"\x04\x02a\0\x02a\0\0"}, "interfaces: name 'a' comes twice"),
         ({"packets": b"\x04" + ONE[1:] + b"\0"}, "packets: message ends in a block of 2 records"),
         ({"packets": b"\x01\xb2\x01" + ONE[1:] + b"\0"}, "packets: block of 88 bytes says 89"),
-        ({"packets": HUGE}, "packets: more than 8192 records, at byte 40"),
+        ({"packets": HUGE}, "packets: more than 8192 records, at byte 41"),
         ({"packets": b"\x82\x80\x01"}, "packets: more than 8192 records"),
         ({"packets": b"\xff" * 9 + b"\x01\0"}, "packets: more than 8192 records"),
-        ({"packets": ONE}, "packets: message ends in a number, at byte 129"),
-        ({"packets": b"\0\0\0"}, "packets: 2 bytes after the end, at byte 41"),
+        ({"packets": ONE}, "packets: message ends in a number, at byte 130"),
+        ({"packets": b"\0\0\0"}, "packets: 2 bytes after the end, at byte 42"),
     ],
 )
 def test_decoder_names_the_fault_and_its_place(changed: dict[str, bytes], fault: str) -> None:
