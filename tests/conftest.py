@@ -21,6 +21,8 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
+from tests.support import machine
+
 # A build judges the change, not the dice: a developer's run draws new examples, CI's the same.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
@@ -50,8 +52,19 @@ def no_hatchling() -> str | None:
 NEEDS: dict[str, Callable[[], str | None]] = {
     "captures": no_captures,
     "hatchling": no_hatchling,
+    "bpf": machine.no_bpf,
+    "netns": machine.no_netns,
+    "packet_socket": machine.no_packet_socket,
+    "bcc": machine.no_bcc,
+    "libbpf": machine.no_libbpf,
+    "clang": machine.no_program("clang", "clang"),
+    "cc": machine.no_program("cc", "gcc"),
+    "iperf3": machine.no_program("iperf3", "iperf3"),
+    "ethtool": machine.no_program("ethtool", "ethtool"),
 }
-"""Needs by name; each tells why it isn't met, or nothing."""
+"""Needs by name; each tells why it isn't met and what to do, or nothing."""
+
+FOUND_BY_FIXTURES = frozenset({"kafka", "clickhouse"})
 
 
 def miss(name: str, reason: str) -> NoReturn:
@@ -61,7 +74,7 @@ def miss(name: str, reason: str) -> NoReturn:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    unknown = REQUIRED - NEEDS.keys() - {"kafka", "bpf", "clickhouse"}
+    unknown = REQUIRED - NEEDS.keys() - FOUND_BY_FIXTURES
     if unknown:
         raise pytest.UsageError(f"NETSPECTRA_REQUIRE: unknown {', '.join(sorted(unknown))}")
 
