@@ -1,0 +1,199 @@
+"""Batches of probes into a partition: who sent them, what is missing, how far time is.
+
+All decisions are functions of the partition's log alone (headers and the log's own timestamps),
+so that a replay makes the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from flows.windows.partition import PartitionAccumulator
+from flows.windows.unit import Stream
+from schemas.batch import BatchHeader, Counters
+from schemas.record import Packets
+
+OTHER_TENANT: Final = "_other"
+"""Tenant of the packets of tenants over the limit."""
+
+_FORGET_NS: Final = 3600 * 10**9
+Boot = tuple[str, str, bytes]
+"""Tenant, probe and boot id: one start of a probe."""
+
+
+class BadMessage(Exception):
+    """A message that can't be used: for the dead letters, with the reason as its text."""
+
+
+@dataclass(frozen=True)
+class ReceiverConfig:
+    """What is accepted from the wire.
+
+    Attributes:
+        tenants: those accepted; empty accepts any, up to ``max_tenants``.
+        max_tenants: more of them count as ``_other``.
+        idle_ns: a probe silent for so long (log time) no longer holds the watermark back.
+        max_skew_ns: how far packets and watermark may be ahead of their batch's emit time.
+    """
+
+    tenants: frozenset[str] = frozenset()
+    max_tenants: int = 16
+    idle_ns: int = 30 * 10**9
+    max_skew_ns: int = 60 * 10**9
+
+
+@dataclass
+class ReceiverCounts:
+    """Totals of a receiver, for metrics and log lines."""
+
+    batches: int = 0
+    packets: int = 0
+    repeats: int = 0
+    gaps: int = 0
+    missing_batches: int = 0
+    missing_packets: int = 0
+
+
+@dataclass
+class _Sender:
+    """What is known of one start of a probe.
+
+    Attributes:
+        next_sequence: of the batch that is due.
+        packets: sent to this partition so far, by its own count; None when not known.
+        last_log_ns: log time of its last batch.
+        delivered: packets that its capture gave on, as far as told.
+        dropped: packets that its capture lost, by reason, as far as told.
+    """
+
+    next_sequence: int
+    packets: int | None
+    last_log_ns: int = 0
+    delivered: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+class BatchReceiver:
+    """Takes the batches of one partition in the order of its log.
+
+    Args:
+        accumulator: of the partition.
+        config: what is accepted.
+    """
+
+    def __init__(self, accumulator: PartitionAccumulator, config: ReceiverConfig) -> None:
+        self.counts = ReceiverCounts()
+        self._accumulator = accumulator
+        self._config = config
+        self._senders: dict[Boot, _Sender] = {}
+        self._streams: dict[tuple[str, str, int], tuple[int, dict[int, str]]] = {}
+        self._tenants: set[str] = set(config.tenants)
+
+    def receive(self, header: BatchHeader, packets: Packets, log_time_ns: int) -> None:
+        """Take a batch: find what is missing before it, aggregate it, move the watermark.
+
+        Args:
+            header: of the batch.
+            packets: its records.
+            log_time_ns: Unix time that the log gives the message.
+
+        Raises:
+            BadMessage: its times are absurd; nothing of it was taken.
+        """
+        self._check(header, packets)
+        self._release_idle(log_time_ns)
+        boot = (header.tenant, header.probe, header.boot_id)
+        stream = self._stream(header)
+        sender = self._senders.get(boot)
+        if sender is None:
+            sender = _Sender(header.sequence, header.packets_before)
+            self._senders[boot] = sender
+        sender.last_log_ns = log_time_ns
+        if header.sequence < sender.next_sequence:
+            self.counts.repeats += 1
+            return
+        if header.sequence > sender.next_sequence:
+            self._note_gap(header, sender, stream)
+        count = int(packets["packets"].sum(dtype=np.uint64)) if len(packets) else 0
+        sender.next_sequence = header.sequence + 1
+        if header.packets_before is not None:
+            sender.packets = header.packets_before + count
+        if header.counters is not None:
+            self._note_counters(header, header.counters, sender, stream)
+        if count:
+            self._accumulator.absorb(packets, stream)
+        self.counts.batches += 1
+        self.counts.packets += count
+        self._accumulator.advance(boot, header.watermark_ns)
+        if header.goodbye:
+            self._accumulator.release(boot)
+
+    def _check(self, header: BatchHeader, packets: Packets) -> None:
+        limit_ns = header.emit_time_ns + self._config.max_skew_ns
+        newest_ns = int(packets["ts_ns"].max()) if len(packets) else 0
+        for what, time_ns in (("a packet", newest_ns), ("the watermark", header.watermark_ns)):
+            if time_ns > limit_ns:
+                ahead_s = (time_ns - header.emit_time_ns) / 1e9
+                msg = f"absurd time: {what} is {ahead_s:,.0f} s ahead of its batch's emit time"
+                raise BadMessage(msg)
+
+    def _release_idle(self, log_time_ns: int) -> None:
+        for boot, sender in list(self._senders.items()):
+            silent_ns = log_time_ns - sender.last_log_ns
+            if silent_ns > self._config.idle_ns:
+                self._accumulator.release(boot)
+            if silent_ns > _FORGET_NS:
+                del self._senders[boot]
+
+    def _stream(self, header: BatchHeader) -> int:
+        tenant = self._accepted(header.tenant)
+        key = (tenant, header.probe, header.sampling_rate)
+        if key not in self._streams:
+            names: dict[int, str] = {}
+            number = self._accumulator.add_stream(
+                Stream(*key, interfaces=names, counted=True, shipped=True)
+            )
+            self._streams[key] = (number, names)
+        number, names = self._streams[key]
+        names.update({index: name for name, index in header.interfaces.items()})
+        return number
+
+    def _accepted(self, tenant: str) -> str:
+        if tenant in self._tenants:
+            return tenant
+        if self._config.tenants or len(self._tenants) >= self._config.max_tenants:
+            return OTHER_TENANT
+        self._tenants.add(tenant)
+        return tenant
+
+    def _note_gap(self, header: BatchHeader, sender: _Sender, stream: int) -> None:
+        self.counts.gaps += 1
+        self.counts.missing_batches += header.sequence - sender.next_sequence
+        if header.packets_before is None or sender.packets is None:
+            return
+        missing = max(header.packets_before - sender.packets, 0)
+        self.counts.missing_packets += missing
+        before_ns = max(header.watermark_ns - 1, 0)
+        self._accumulator.drop(stream, before_ns, "gap", missing, "transport")
+
+    def _note_counters(
+        self, header: BatchHeader, counters: Counters, sender: _Sender, stream: int
+    ) -> None:
+        """Tell what is new in a probe's totals.
+
+        Its parts are read one after the other while packets pass, so what was given on may seem
+        to shrink by a few; it is told when it has grown again.
+        """
+        time_ns = max(header.watermark_ns - 1, 0)
+        given = counters.seen - sum(counters.dropped.values())
+        seen = max(given - sender.delivered, 0)
+        sender.delivered = max(given, sender.delivered)
+        for reason, total in counters.dropped.items():
+            lost = max(total - sender.dropped.get(reason, 0), 0)
+            sender.dropped[reason] = max(total, sender.dropped.get(reason, 0))
+            self._accumulator.drop(stream, time_ns, reason, lost)
+            seen += lost
+        self._accumulator.count(stream, time_ns, seen)
