@@ -44,6 +44,8 @@ class Finding:
 def command() -> int:
     """Check this machine, the installation and the store; exit code 1 if anything fails.
 
+    What it says of capturing was tried as the user who asks: see `sudo netspectra doctor` too.
+
     \b
     Examples:
       netspectra doctor
@@ -66,6 +68,7 @@ def examine() -> Iterator[Finding]:
         owners,
         compiler,
         machine,
+        probe,
         sketches,
         tasks,
         store,
@@ -181,6 +184,13 @@ def available_gb() -> float | None:
         # No such system, or "max": there is no limit.
         pass
     return min(free) / 1e9 if free else None
+
+
+def probe() -> Iterator[Finding]:
+    """What this machine offers for capturing packets."""
+    from flows.cli import doctor_probe
+
+    yield from doctor_probe.examine()
 
 
 def sketches() -> Iterator[Finding]:
