@@ -5,6 +5,7 @@ ProbeError
 +-- FilterError         a filter rule that can't be read
 +-- LiveError           a live capture that can't start or go on; the text says what to do
     +-- Unavailable     one way to capture that this machine doesn't offer; another may work
++-- ShipError           packets can't be delivered to Kafka; the text says what to do
 +-- PrivilegeError      privileges that could not be dropped
 """
 
@@ -29,6 +30,10 @@ class LiveError(ProbeError):
 
 class Unavailable(LiveError):
     """One way of capturing isn't possible here; the sentence is the reason to try the next."""
+
+
+class ShipError(ProbeError):
+    """Kafka can't take packets, and trying again is no use; one sentence says what to do."""
 
 
 class PrivilegeError(ProbeError):
