@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "sql": "Ask the store with SQL.",
     "config": "Show or check the settings.",
     "migrate": "Bring the store's tables up to date.",
+    "topics": "List, create or watch the Kafka topics.",
     "doctor": "Check this machine and installation.",
     "bench": "Measure speed.",
     "version": "Print versions.",
