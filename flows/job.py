@@ -22,7 +22,7 @@ from flows.settings import Task as TaskSettings
 from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources import inputs
-from flows.sources.logs import CaptureLog, PacketLog
+from flows.sources.logs import PacketLog
 from flows.sources.partitions import LogSource
 from flows.storage import loads
 from flows.storage.store import Store
@@ -59,11 +59,7 @@ def tasks_of(settings: tuple[TaskSettings, ...]) -> list[Task]:
 
 
 def directions_of(count: str | tuple[str, ...]) -> frozenset[int] | None:
-    """Directions that tasks count; None for all.
-
-    ``auto`` counts everything here: a capture file or a probe on one interface sees a packet
-    once.
-    """
+    """Directions that tasks count; None leaves it to the source, which counts all by default."""
     return {"ingress": frozenset({1}), "egress": frozenset({2})}.get(str(count))
 
 
@@ -168,7 +164,7 @@ class Job:
     def _shortfalls(self) -> list[str]:
         """What of the input is not stored, a line each; none when all is."""
         log = self._input.log
-        lines = list(log.faults) if isinstance(log, CaptureLog) else []
+        lines = list(log.faults) if log is not None else []
         if log is not None and not self._ended:
             lines.append(self._stopped(log))
         return lines

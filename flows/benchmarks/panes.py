@@ -71,7 +71,11 @@ def close(source: Traffic, tasks: Sequence[Task]) -> list[tuple[Unit, Timing]]:
 def feed(entries: Words, tasks: Sequence[Task]) -> TaskFeed:
     """Feed flows (n, 16) to tasks."""
     fed = TaskFeed(
-        tasks, Networks({}), seed=CONFIG.seed, directions=None, tenant_of=lambda _: STREAM.tenant
+        tasks,
+        Networks({}),
+        seed=CONFIG.seed,
+        directions_of=lambda _: None,
+        tenant_of=lambda _: STREAM.tenant,
     )
     fed.feed(entries, None)
     return fed

@@ -18,7 +18,7 @@ from flows.benchmarks.measure import Figure, Goal, Stopwatch
 from flows.benchmarks.panes import CONFIG, accumulator, default_tasks
 from flows.benchmarks.sizes import Sizes
 from flows.errors import NetSpectraError
-from flows.sources.logs import LogProgress
+from flows.sources.logs import LogProgress, PacketLog
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from probe.synthetic import Traffic
 from schemas.batch import MAX_RECORDS, decode_batch
@@ -29,7 +29,7 @@ _WARM_FLOWS: Final = 2_000
 _MOST_MB: Final = 1500
 
 
-class MessageLog:
+class MessageLog(PacketLog):
     """Traffic as PacketBatch messages: a partition's log, with each message decoded in its turn.
 
     Args:
@@ -44,6 +44,7 @@ class MessageLog:
         self.progress = LogProgress(size=traffic.packets)
         self.cpu_s = 0.0
         self.wall_s = 0.0
+        self.faults: list[str] = []
         self._traffic = traffic
         self._messages: deque[bytes] = deque()
         self._next = 0

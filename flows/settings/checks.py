@@ -75,11 +75,11 @@ def require_available(settings: Settings) -> None:
     """Refuse a source that has its settings already, but no code yet.
 
     Raises:
-        UsageError: the source is ``kafka`` or ``interface``.
+        UsageError: the source is ``kafka``.
     """
-    if settings.source_kind not in ("demo", "pcap"):
+    if settings.source_kind == "kafka":
         msg = (
-            f"the source {settings.source} is not part of this version: use demo or "
-            "pcap:<file or glob>"
+            f"the source {settings.source} is not part of this version: use demo, "
+            "pcap:<file or glob> or interface:<name>"
         )
         raise UsageError(msg)

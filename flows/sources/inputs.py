@@ -49,6 +49,8 @@ def find(settings: Settings) -> Opener:
     require_available(settings)
     if settings.source_kind == "pcap":
         return _captures(settings)
+    if settings.source_kind == "interface":
+        return _interfaces(settings)
     return lambda store: _demo(settings, store)
 
 
@@ -90,6 +92,34 @@ def _captures(settings: Settings) -> Opener:
         return Input(load.topic, log, probes, load)
 
     return open_captures
+
+
+def _interfaces(settings: Settings) -> Opener:
+    """Attach to this machine's interfaces before a store is opened: it may not be allowed."""
+    from probe.choose import open_capture
+
+    from flows.sources.interface import InterfaceLog
+    from flows.sources.live_options import options
+    from flows.windows.receiver import INGRESS_ONLY
+    from flows.windows.unit import Stream
+
+    capture = open_capture(options(settings))
+    for line in capture.choices:
+        print(f"netspectra: {line}", file=sys.stderr)
+    several = len(capture.interfaces) > 1 and settings.window.count == "auto"
+    if several:
+        print("netspectra: tasks count what comes in (window.count)", file=sys.stderr)
+    probe = settings.probe_name()
+    stream = Stream(
+        settings.tenant,
+        probe,
+        capture.sampling_rate,
+        interfaces=capture.interfaces,
+        counted=True,
+        directions=INGRESS_ONLY if several else None,
+    )
+    topic = f"interface:{settings.source_target}:{time.time_ns():x}"
+    return lambda store: Input(topic, InterfaceLog(capture, stream), (probe,))
 
 
 def _demo(settings: Settings, store: loads.LoadStore) -> Input:

@@ -34,9 +34,17 @@ class LogProgress:
 
 
 class PacketLog(Protocol):
-    """A partition's packets in a fixed order, cut into messages."""
+    """A partition's packets in a fixed order, cut into messages.
+
+    Attributes:
+        progress: how far it has been read.
+        waiting: whether the last message held nothing, and it is worth a pause to ask again.
+        faults: what is missing from it, a line each.
+    """
 
     progress: LogProgress
+    waiting: bool = False
+    faults: list[str]
 
     def open(self, accumulator: PartitionAccumulator) -> None:
         """Register the streams."""
@@ -44,11 +52,18 @@ class PacketLog(Protocol):
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
         """Hand the next message's packets over; False when there is none."""
 
+    def stop(self) -> bool:
+        """End early; returns whether what is left must still be read, up to the end.
+
+        Where it need not be, the next run reads it: a log that is kept.
+        """
+        return False
+
     def close(self) -> None:
         """Give resources back."""
 
 
-class CaptureLog:
+class CaptureLog(PacketLog):
     """Capture files as one partition, each file a stream of its own.
 
     The file whose watermark is lowest is read next, so captures that overlap in time are
@@ -144,7 +159,7 @@ class CaptureLog:
         accumulator.release(number)
 
 
-class DemoLog:
+class DemoLog(PacketLog):
     """Synthetic traffic as one partition.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
@@ -16,13 +17,14 @@ from flows.windows.unit import Unit
 from probe.errors import ProbeError
 
 _SLICE_S: Final = 0.02
+_PAUSE: Final = timedelta(milliseconds=2)
 
 
 class LogPartition(StatefulSourcePartition[Unit, int]):
     """Reads one log message by message.
 
-    Asked to stop, it ends without closing its open panes: they were not complete, and are read
-    again by the next run.
+    Asked to stop, it ends without closing its open panes where the next run can read them
+    again; else it takes what is left.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class LogPartition(StatefulSourcePartition[Unit, int]):
         if self._control.failure is not None:
             # Without a snapshot: what the sinks could not store must be read again.
             raise AbortExecution
-        if self._ended or self._control.stopping:
+        if self._ended or (self._control.stopping and not self._log.stop()):
             raise StopIteration
         try:
             return self._read()
@@ -61,7 +63,13 @@ class LogPartition(StatefulSourcePartition[Unit, int]):
             self._offset += 1
             if unit is not None:
                 return [unit]
+            if self._log.waiting:
+                break
         return []
+
+    @override
+    def next_awake(self) -> datetime | None:
+        return datetime.now(UTC) + _PAUSE if self._log.waiting and not self._ended else None
 
     @override
     def snapshot(self) -> int:

@@ -77,7 +77,8 @@ class TaskFeed:
         tasks: what to compute.
         networks: for the fields ``src_net`` and ``dst_net``.
         seed: of the hash of keys and elements.
-        directions: directions that count (codes of the packet record), or None for all.
+        directions_of: directions of a stream number that count (codes of the packet record),
+            or None for all.
         tenant_of: tenant of a stream number.
     """
 
@@ -87,7 +88,7 @@ class TaskFeed:
         networks: Networks,
         *,
         seed: int,
-        directions: frozenset[int] | None,
+        directions_of: Callable[[int], frozenset[int] | None],
         tenant_of: Callable[[int], str],
     ) -> None:
         self._tasks = tasks
@@ -99,7 +100,7 @@ class TaskFeed:
             for name in task.key.names + task.elements.names
         )
         self._seed = seed
-        self._directions = directions
+        self._directions_of = directions_of
         self._tenant_of = tenant_of
         self._sketches: dict[Group, list[Sketch]] = {}
         self._packets: dict[Group, int] = {}
@@ -109,10 +110,7 @@ class TaskFeed:
         packets, octets = entries[:, PACKETS], entries[:, BYTES]
         if fed is not None:
             packets, octets = packets - fed[:, 0], octets - fed[:, 1]
-        keep = packets > 0
-        if self._directions is not None:
-            direction = (entries[:, KIND] >> _DIRECTION_SHIFT) & np.uint64(0xFF)
-            keep &= np.isin(direction, list(self._directions))
+        keep = (packets > 0) & self._counted(entries[:, KIND])
         flows = self._batch(entries, packets, octets, keep)
         for (stream, pane), rows in flows.runs:
             group = (self._tenant_of(stream), pane)
@@ -124,6 +122,17 @@ class TaskFeed:
             addressed = self._batch(entries, packets, octets, keep & is_ip)
         for number, task in enumerate(self._tasks):
             self._feed_task(number, addressed if task.ip_only else flows)
+
+    def _counted(self, kinds: Words) -> Mask:
+        """Which entries went a way that counts, by their words ``kind`` (n,)."""
+        counted = np.ones(len(kinds), np.bool_)
+        streams = kinds >> STREAM_SHIFT
+        for stream in np.unique(streams).tolist():
+            allowed = self._directions_of(stream)
+            if allowed is not None:
+                direction = (kinds >> _DIRECTION_SHIFT) & np.uint64(0xFF)
+                counted &= (streams != stream) | np.isin(direction, list(allowed))
+        return counted
 
     def _batch(self, entries: Words, packets: Words, octets: Words, keep: Mask) -> _Batch:
         if not keep.all():

@@ -26,7 +26,7 @@ class WindowConfig:
         lateness_ns: how far the watermark trails the newest packet.
         max_flows: flows kept per pane and partition; more are folded.
         seed: of all hashes.
-        directions: directions that tasks count, or None for all.
+        directions: directions that tasks count; None leaves it to each stream.
     """
 
     pane_ns: int = 2_000_000_000
@@ -74,7 +74,7 @@ class PartitionAccumulator:
             tasks,
             networks,
             seed=config.seed,
-            directions=config.directions,
+            directions_of=self._directions_of,
             tenant_of=lambda number: self._streams[number].tenant,
         )
         self._table = FlowTable(
@@ -94,6 +94,9 @@ class PartitionAccumulator:
     def open_packets(self) -> int:
         """Packets taken that are in no unit yet."""
         return self._table.open_packets
+
+    def _directions_of(self, number: int) -> frozenset[int] | None:
+        return self._config.directions or self._streams[number].directions
 
     def add_stream(self, stream: Stream) -> int:
         """Register where packets come from; returns the number to absorb them with."""

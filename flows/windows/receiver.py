@@ -11,13 +11,17 @@ from typing import Final
 
 import numpy as np
 
+from flows.windows.capture_totals import CaptureTotals
 from flows.windows.partition import PartitionAccumulator
 from flows.windows.unit import Stream
 from schemas.batch import BatchHeader, Counters
-from schemas.record import Packets
+from schemas.record import Direction, Packets
 
 OTHER_TENANT: Final = "_other"
 """Tenant of the packets of tenants over the limit."""
+
+INGRESS_ONLY: Final = frozenset({int(Direction.INGRESS)})
+"""What tasks count of a probe that sees forwarded packets twice."""
 
 _FORGET_NS: Final = 3600 * 10**9
 Boot = tuple[str, str, bytes]
@@ -37,12 +41,14 @@ class ReceiverConfig:
         max_tenants: more of them count as ``_other``.
         idle_ns: a probe silent for so long (log time) no longer holds the watermark back.
         max_skew_ns: how far packets and watermark may be ahead of their batch's emit time.
+        ingress_of_several: tasks count only what came in at probes with several interfaces.
     """
 
     tenants: frozenset[str] = frozenset()
     max_tenants: int = 16
     idle_ns: int = 30 * 10**9
     max_skew_ns: int = 60 * 10**9
+    ingress_of_several: bool = False
 
 
 @dataclass
@@ -65,15 +71,13 @@ class _Sender:
         next_sequence: of the batch that is due.
         packets: sent to this partition so far, by its own count; None when not known.
         last_log_ns: log time of its last batch.
-        delivered: packets that its capture gave on, as far as told.
-        dropped: packets that its capture lost, by reason, as far as told.
+        totals: of its capture, as far as told.
     """
 
     next_sequence: int
     packets: int | None
     last_log_ns: int = 0
-    delivered: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    totals: CaptureTotals = field(default_factory=CaptureTotals)
 
 
 class BatchReceiver:
@@ -89,7 +93,7 @@ class BatchReceiver:
         self._accumulator = accumulator
         self._config = config
         self._senders: dict[Boot, _Sender] = {}
-        self._streams: dict[tuple[str, str, int], tuple[int, dict[int, str]]] = {}
+        self._streams: dict[tuple[str, str, int, bool], tuple[int, dict[int, str]]] = {}
         self._tenants: set[str] = set(config.tenants)
 
     def receive(self, header: BatchHeader, packets: Packets, log_time_ns: int) -> None:
@@ -150,13 +154,18 @@ class BatchReceiver:
 
     def _stream(self, header: BatchHeader) -> int:
         tenant = self._accepted(header.tenant)
-        key = (tenant, header.probe, header.sampling_rate)
+        several = self._config.ingress_of_several and len(header.interfaces) > 1
+        key = (tenant, header.probe, header.sampling_rate, several)
         if key not in self._streams:
             names: dict[int, str] = {}
-            number = self._accumulator.add_stream(
-                Stream(*key, interfaces=names, counted=True, shipped=True)
+            stream = Stream(
+                *key[:3],
+                interfaces=names,
+                counted=True,
+                shipped=True,
+                directions=INGRESS_ONLY if several else None,
             )
-            self._streams[key] = (number, names)
+            self._streams[key] = (self._accumulator.add_stream(stream), names)
         number, names = self._streams[key]
         names.update({index: name for name, index in header.interfaces.items()})
         return number
@@ -182,18 +191,9 @@ class BatchReceiver:
     def _note_counters(
         self, header: BatchHeader, counters: Counters, sender: _Sender, stream: int
     ) -> None:
-        """Tell what is new in a probe's totals.
-
-        Its parts are read one after the other while packets pass, so what was given on may seem
-        to shrink by a few; it is told when it has grown again.
-        """
+        """Tell what is new in a probe's totals."""
         time_ns = max(header.watermark_ns - 1, 0)
-        given = counters.seen - sum(counters.dropped.values())
-        seen = max(given - sender.delivered, 0)
-        sender.delivered = max(given, sender.delivered)
-        for reason, total in counters.dropped.items():
-            lost = max(total - sender.dropped.get(reason, 0), 0)
-            sender.dropped[reason] = max(total, sender.dropped.get(reason, 0))
-            self._accumulator.drop(stream, time_ns, reason, lost)
-            seen += lost
+        seen, dropped = sender.totals.advance(counters.seen, counters.dropped)
         self._accumulator.count(stream, time_ns, seen)
+        for reason, lost in dropped.items():
+            self._accumulator.drop(stream, time_ns, reason, lost)

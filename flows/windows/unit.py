@@ -29,6 +29,8 @@ class Stream:
         counted: whether the probe says itself what reached its capture point (``Seen``), as
             live probes do; for others that is what is read plus what is known to be missing.
         shipped: whether its packets came over a transport that can lose some.
+        directions: ways through an interface that tasks count, None for all: a probe on several
+            interfaces sees forwarded packets twice.
     """
 
     tenant: str
@@ -37,6 +39,7 @@ class Stream:
     interfaces: Mapping[int, str] = field(default_factory=dict, hash=False)
     counted: bool = False
     shipped: bool = False
+    directions: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)

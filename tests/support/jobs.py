@@ -20,7 +20,7 @@ from flows.settings import DEFAULT_TASKS
 from flows.settings.model import INTERNAL
 from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, RowStore, StoredCounts, UnitSink
-from flows.sources.logs import LogProgress
+from flows.sources.logs import LogProgress, PacketLog
 from flows.sources.partitions import LogPartition, LogSource, Partition
 from flows.storage.store import Store
 from flows.windows.control import RunControl
@@ -43,7 +43,7 @@ Results = dict[tuple[str, int, int], list[WindowResult]]
 _numbers = count()
 
 
-class ArrayLog:
+class ArrayLog(PacketLog):
     """Packets in memory as one partition of one stream, in messages of so many packets."""
 
     def __init__(
@@ -59,6 +59,7 @@ class ArrayLog:
         self._stream = stream or Stream("t", "p")
         self._first_ns = first_ns
         self.progress = LogProgress(size=len(packets))
+        self.faults: list[str] = []
 
     def open(self, accumulator: PartitionAccumulator) -> None:
         first_ns = self._first_ns
