@@ -34,8 +34,7 @@ class Counters:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._values = np.zeros(syscalls.possible_cpus(), COUNTERS)
-        self._words = self._values.view(np.uint64).reshape(len(self._values), -1)
+        self._cpus = syscalls.possible_cpus()
 
     def read(self) -> npt.NDArray[Any]:
         """Sums over all processors, one record of dtype ``COUNTERS``.
@@ -43,8 +42,10 @@ class Counters:
         Raises:
             OSError: the map can't be read (any more).
         """
-        syscalls.lookup(self._fd, 0, self._values)
-        return self._words.sum(axis=0, dtype=np.uint64).view(COUNTERS)
+        values = np.zeros((self._cpus, COUNTERS.itemsize // 8), np.uint64)
+        syscalls.lookup(self._fd, 0, values)
+        sums: npt.NDArray[Any] = values.sum(axis=0, dtype=np.uint64).view(COUNTERS)
+        return sums
 
 
 def as_counts(sums: npt.NDArray[Any]) -> CaptureCounts:

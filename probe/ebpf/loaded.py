@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -86,7 +87,7 @@ def load(
             loaded = _load_by(name, request, files)
         except Unavailable as error:
             reasons.append(str(error))
-            if isinstance(error.__cause__, PermissionError):
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EPERM:
                 break  # the kernel's word, which no other loader changes
         else:
             return loaded, (*reasons, f"eBPF programs loaded by {name}")
@@ -105,7 +106,7 @@ def _load_by(name: str, request: LoadRequest, files: LoadFiles) -> Loaded:
 
 def refusal(loader: str, error: OSError) -> Unavailable:
     """Why the kernel didn't take the programs, as the reason for the next step down."""
-    if isinstance(error, PermissionError):
+    if error.errno == errno.EPERM:
         msg = "eBPF isn't permitted here: run it with sudo, or with CAP_BPF and CAP_NET_ADMIN"
     else:
         msg = f"{loader}: the kernel refuses the programs ({error.strerror})"

@@ -93,8 +93,10 @@ class RingView:
         self._producer = producer
         self._data = data
         self._size_bytes = data.nbytes // 2
-        self.drained = True
-        """Whether the last read took all there was when it began."""
+        self.consumed = int(consumer[0])
+        """Position up to which records were read, in bytes since the ring was made."""
+        self.produced = self.consumed
+        """Position up to which slots were taken when the last read began."""
 
     def fill(self) -> float:
         """How much of the ring is taken, 0 to 1."""
@@ -111,14 +113,15 @@ class RingView:
             The number of records.
         """
         consumer = int(self._consumer[0])
-        waiting = (int(self._producer[0]) - consumer) // SLOT_BYTES
+        self.produced = int(self._producer[0])
+        waiting = (self.produced - consumer) // SLOT_BYTES
         first_word = (consumer & (self._size_bytes - 1)) // 8
         slots = count_complete(self._data, first_word, waiting, len(out))
         offset = np.uint64(offset_ns & 0xFFFFFFFFFFFFFFFF)
         records = copy_records(self._data, first_word, slots, offset, as_words(out))
         if slots:
-            self._consumer[0] = consumer + slots * SLOT_BYTES  # one aligned store of 8 bytes
-        self.drained = bool(slots == waiting)
+            self.consumed = consumer + slots * SLOT_BYTES
+            self._consumer[0] = self.consumed  # one aligned store of 8 bytes
         return int(records)
 
 
