@@ -2,13 +2,16 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench soak lock clean
+.PHONY: help demo test check format bench soak bpf lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
+CLANG ?= clang
+# clang doesn't look where Debian keeps asm/types.h when it compiles for BPF.
+BPF_CC = $(CLANG) -target bpf -mcpu=v3 -g -O2 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,6 +38,17 @@ bench: $(STAMP)  ## Measure speed, as ratios against named baselines (BENCH_ARGS
 soak: $(STAMP)  ## Run the tests that take hours
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)
 
+bpf:  ## Compile the capture programs, where clang and libbpf's headers are
+	@if ! command -v $(CLANG) >/dev/null; then \
+		echo "bpf: no $(CLANG), so no eBPF capture by libbpf (Debian: apt install clang libbpf-dev)"; \
+	elif ! echo '#include <bpf/bpf_helpers.h>' | $(BPF_CC) -include linux/bpf.h -fsyntax-only -x c - 2>/dev/null; then \
+		echo "bpf: $(CLANG) can't find libbpf's headers or compile for BPF (Debian: apt install clang libbpf-dev)"; \
+	else $(MAKE) --no-print-directory bpf/build/capture.bpf.o; fi
+
+bpf/build/capture.bpf.o: $(wildcard bpf/*.c bpf/*.h)
+	@mkdir -p $(@D)
+	$(BPF_CC) -Wall -Wextra -c bpf/capture.bpf.c -o $@
+
 lock:  ## Resolve pyproject.toml anew and write requirements.lock
 	@python=$$($(FIND_PYTHON)) && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	"$$python" -m venv "$$dir" && \
@@ -43,7 +57,7 @@ lock:  ## Resolve pyproject.toml anew and write requirements.lock
 	cp "$$dir/lock" requirements.lock
 
 clean:  ## Remove the environment, caches and the demo's store
-	rm -rf $(VENV) dist netspectra-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist bpf/build netspectra-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The first Python that is 3.11 or 3.12 and can make environments; PYTHON=... chooses another.
@@ -62,4 +76,5 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "installing what requirements.lock lists (about a minute, 1.4 GB)"
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	-@$(MAKE) --no-print-directory bpf
 	@touch $@

@@ -1,0 +1,244 @@
+// Packets at TC or XDP to records in a ring buffer, or to counts per flow. Never drops, changes or
+// delays for user space: whatever goes wrong is counted, and the packet goes on.
+#ifdef NETSPECTRA_BCC
+#include "platform_bcc.h"
+#else
+#include "platform_libbpf.h"
+#endif
+
+enum { NEXT = -1 }; // TC_ACT_UNSPEC, TCX_NEXT: leave the verdict to the programs behind
+enum { NS_PER_S = 1000000000 };
+
+INLINE u32 end_matches(const volatile struct rule *rule, const u64 *addr, u32 port)
+{
+	return !(((addr[0] ^ rule->addr[0]) & rule->mask[0]) |
+		 ((addr[1] ^ rule->addr[1]) & rule->mask[1])) &&
+	       (!rule->has_ports || (port >= rule->port_low && port <= rule->port_high));
+}
+
+INLINE u32 matches(const volatile struct rule *rule, const struct packet *packet)
+{
+	return (!rule->has_proto || packet->ip_proto == rule->ip_proto) &&
+	       (end_matches(rule, packet->src_addr, packet->src_port) ||
+		end_matches(rule, packet->dst_addr, packet->dst_port));
+}
+
+// Unrolled, so that unused rules are dead code: to the verifier, and to BCC's compiler.
+INLINE u32 of_interest(const struct packet *packet)
+{
+	u32 keep = knobs.keep_rules == 0;
+
+#pragma unroll
+	for (u32 i = 0; i < MAX_RULES; i++)
+		if (i < knobs.keep_rules && !keep)
+			keep = matches(&knobs.keep[i], packet);
+#pragma unroll
+	for (u32 i = 0; i < MAX_RULES; i++)
+		if (i < knobs.drop_rules && keep)
+			keep = !matches(&knobs.drop[i], packet);
+	return keep;
+}
+
+// The time is taken when the record has its place, here and in send(): what isn't there when
+// user space looks is then younger than the look.
+INLINE int count_flow(struct scratch *s, u64 unix_offset_ns)
+{
+	struct packet *packet = &s->packet;
+	struct flow_key *key = &s->key;
+	struct flow_value *value;
+	void *table = current_flows();
+	u64 now_ns = bpf_ktime_get_ns();
+
+	if (!table)
+		return 0;
+	key->src_addr[0] = packet->src_addr[0];
+	key->src_addr[1] = packet->src_addr[1];
+	key->dst_addr[0] = packet->dst_addr[0];
+	key->dst_addr[1] = packet->dst_addr[1];
+	key->second = (now_ns + unix_offset_ns) / NS_PER_S;
+	key->if_index = packet->if_index;
+	key->tunnel_id = packet->tunnel_id;
+	key->src_port = packet->src_port;
+	key->dst_port = packet->dst_port;
+	key->vlan_id = packet->vlan_id;
+	key->eth_type = packet->eth_type;
+	key->ip_proto = packet->ip_proto;
+	key->direction = packet->direction;
+	key->capture_point = packet->capture_point;
+	key->flags = packet->flags;
+
+	value = bpf_map_lookup_elem(table, key);
+	if (value && value->packets) {
+		value->packets += packet->packets;
+		value->bytes += packet->wire_bytes;
+		value->last_ns = now_ns;
+		value->tcp_flags |= packet->tcp_flags;
+		return 1;
+	}
+	if (!value)
+		value = &s->value;
+	value->packets = packet->packets;
+	value->bytes = packet->wire_bytes;
+	value->first_ns = now_ns;
+	value->last_ns = now_ns;
+	__builtin_memcpy(value->src_mac, packet->src_mac, 12);
+	value->tcp_flags = packet->tcp_flags;
+	value->ttl = packet->ttl;
+	value->tos = packet->tos;
+	return value != &s->value || !bpf_map_update_elem(table, key, value, BPF_ANY);
+}
+
+INLINE int send(const struct packet *packet)
+{
+	struct packet *place = reserve_packet();
+
+	if (!place)
+		return 0;
+	*place = *packet;
+	place->ts_ns = bpf_ktime_get_ns();
+	submit_packet(place);
+	return 1;
+}
+
+// Filter, count, sample and hand over the record in s->packet.
+INLINE void record(struct scratch *s, struct counters *counters)
+{
+	u32 packets = s->packet.packets;
+	struct control *control;
+
+	counters->buffers++;
+	if (!of_interest(&s->packet)) {
+		counters->filtered += packets;
+		return;
+	}
+	counters->seen += packets;
+	counters->seen_bytes += s->packet.wire_bytes;
+	if (knobs.sampling_rate > 1 && bpf_get_prandom_u32() % knobs.sampling_rate) {
+		counters->sampled_out += packets;
+		return;
+	}
+	control = the_control();
+	if (control && control->aggregate) {
+		if (count_flow(s, control->unix_offset_ns))
+			return;
+		counters->table_full += packets;
+	}
+	if (!send(&s->packet))
+		counters->ring_full += packets;
+}
+
+// The compiler mustn't know the range, or it takes away the comparison that the verifier needs.
+INLINE u64 at_most_a_frame(u64 bytes)
+{
+	if (bytes > FRAME_BYTES)
+		bytes = FRAME_BYTES;
+	asm volatile("" : "+r"(bytes));
+	return bytes;
+}
+
+INLINE int capture_skb(struct __sk_buff *skb, u32 first, u32 direction)
+{
+	struct scratch *s = my_scratch();
+	struct counters *counters = my_counters();
+	u32 length = skb->len, segment_bytes = skb->gso_size, segments = 1;
+	u64 captured;
+	u32 tagged = skb->vlan_present;
+	struct packet *packet;
+
+	if (!s || !counters)
+		return NEXT;
+	captured = at_most_a_frame(length);
+	if (captured < 1 || captured > FRAME_BYTES || bpf_skb_load_bytes(skb, 0, s->frame, captured))
+		captured = 0;
+	packet = &s->packet;
+	parse_begin(&s->parser, packet, first, captured, tagged, tagged ? skb->vlan_tci & 0xFFF : 0);
+	parse(&s->parser, s->frame, packet, knobs.decapsulate, segment_bytes);
+
+	if (segment_bytes) {
+		u32 header_bytes = s->parser.header_bytes;
+
+		segments = skb->gso_segs;
+		if (!segments && length > header_bytes)
+			segments = (length - header_bytes + segment_bytes - 1) / segment_bytes;
+		if (segments > 1) {
+			length += (segments - 1) * header_bytes;
+			packet->flags |= COALESCED;
+		} else {
+			segments = 1;
+		}
+	}
+	packet->wire_bytes = length + (tagged ? 4 * segments : 0);
+	packet->packets = segments;
+	packet->if_index = skb->ifindex;
+	packet->direction = direction;
+	packet->capture_point = POINT_TC;
+	record(s, counters);
+	return NEXT;
+}
+
+PROGRAM("tc")
+int tc_ingress(struct __sk_buff *skb)
+{
+	return capture_skb(skb, AT_ETHERNET, INGRESS);
+}
+
+PROGRAM("tc")
+int tc_egress(struct __sk_buff *skb)
+{
+	return capture_skb(skb, AT_ETHERNET, EGRESS);
+}
+
+// For devices without a link header: tun, wireguard, ipip.
+PROGRAM("tc")
+int tc_ingress_ip(struct __sk_buff *skb)
+{
+	return capture_skb(skb, AT_RAW_IP, INGRESS);
+}
+
+PROGRAM("tc")
+int tc_egress_ip(struct __sk_buff *skb)
+{
+	return capture_skb(skb, AT_RAW_IP, EGRESS);
+}
+
+// Copy what the pointers span, at most FRAME_BYTES; for kernels without bpf_xdp_load_bytes.
+INLINE u32 copy_linear(u8 *frame, const u8 *data, const u8 *data_end)
+{
+	u32 n = 0;
+
+	for (; n < FRAME_BYTES && data + n + 1 <= data_end; n++)
+		frame[n] = data[n];
+	return n;
+}
+
+PROGRAM("xdp")
+int xdp_capture(struct xdp_md *xdp)
+{
+	struct scratch *s = my_scratch();
+	struct counters *counters = my_counters();
+	const u8 *data = (const u8 *)(long)xdp->data, *data_end = (const u8 *)(long)xdp->data_end;
+	u64 length = data_end - data, captured;
+	struct packet *packet;
+
+	if (!s || !counters)
+		return XDP_PASS;
+	if (has_xdp_load_bytes()) {
+		length = bpf_xdp_get_buff_len(xdp);
+		captured = at_most_a_frame(length);
+		if (captured < 1 || captured > FRAME_BYTES || bpf_xdp_load_bytes(xdp, 0, s->frame, captured))
+			captured = 0;
+	} else {
+		captured = copy_linear(s->frame, data, data_end);
+	}
+	packet = &s->packet;
+	parse_begin(&s->parser, packet, AT_ETHERNET, captured, 0, 0);
+	parse(&s->parser, s->frame, packet, knobs.decapsulate, 0);
+
+	packet->wire_bytes = length;
+	packet->packets = 1;
+	packet->if_index = xdp->ingress_ifindex;
+	packet->direction = INGRESS;
+	packet->capture_point = POINT_XDP;
+	record(s, counters);
+	return XDP_PASS;
+}
