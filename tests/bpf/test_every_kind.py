@@ -11,10 +11,10 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,74 +23,23 @@ from scapy.layers.l2 import Dot1AD, Dot1Q
 from scapy.packet import Raw
 
 from probe.capture import CaptureFile
-from probe.errors import Unavailable
-from probe.live import CaptureOptions, LiveCapture
-from schemas.record import PACKET, CapturePoint, Direction, Packets
-from tests.support.namespaces import DEVICE, End, inside, pair, send
+from probe.live import LiveCapture
+from schemas.record import PACKET, Direction, Packets
+from tests.support.live import Method, Missing, capturing, param
+from tests.support.namespaces import DEVICE, End, pair, send
 from tests.support.traffic import CASES, ETHERNET, MACS, eth, expected, ip4, ip6, pcap, text
-
-Missing = Callable[[str, str], NoReturn]
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
 SECONDS = 10.0
 
 
-def open_capture(options: CaptureOptions) -> LiveCapture:
-    if options.method == "packet":
-        from probe.packet_socket import PacketSocketCapture
-
-        return PacketSocketCapture(options)
-    choose = pytest.importorskip("probe.choose", exc_type=ImportError)
-    return choose.open_capture(options)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to capture, and what it should say of where packets were seen."""
-
-    direction: Direction
-    options: dict[str, Any]
-    point: CapturePoint
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        if self.options["method"] == "packet":
-            return "netns", "packet_socket"
-        return "netns", "bpf", self.options.get("loader", "libbpf")
-
-
-def _method(direction: Direction, point: CapturePoint, **options: Any) -> Method:
-    return Method(direction, options, point)
-
-
-def _params(methods: dict[str, Method]) -> list[Any]:
-    return [
-        pytest.param(method, id=name, marks=pytest.mark.requires(*method.needs))
-        for name, method in methods.items()
-    ]
-
-
-METHODS = {
-    "AF_PACKET in": _method(INGRESS, CapturePoint.AF_PACKET, method="packet"),
-    "AF_PACKET out": _method(EGRESS, CapturePoint.AF_PACKET, method="packet"),
-    "tcx in": _method(INGRESS, CapturePoint.TC, method="tc", attach="tcx"),
-    "tcx out": _method(EGRESS, CapturePoint.TC, method="tc", attach="tcx"),
-    "clsact in": _method(INGRESS, CapturePoint.TC, method="tc", attach="clsact"),
-    "clsact out": _method(EGRESS, CapturePoint.TC, method="tc", attach="clsact"),
-    "tcx in, BCC": _method(INGRESS, CapturePoint.TC, method="tc", attach="tcx", loader="bcc"),
-    "tcx out, BCC": _method(EGRESS, CapturePoint.TC, method="tc", attach="tcx", loader="bcc"),
-    "XDP native": _method(INGRESS, CapturePoint.XDP, method="xdp", xdp_mode="native"),
-    "XDP generic": _method(INGRESS, CapturePoint.XDP, method="xdp", xdp_mode="generic"),
-    "XDP native, BCC": _method(
-        INGRESS, CapturePoint.XDP, method="xdp", xdp_mode="native", loader="bcc"
-    ),
-}
-AGGREGATING = {
-    "tcx in": METHODS["tcx in"],
-    "tcx out": METHODS["tcx out"],
-    "XDP native": METHODS["XDP native"],
-    "tcx in, BCC": METHODS["tcx in, BCC"],
-}
+IN = ("AF_PACKET", "tcx", "tcx, BCC", "clsact", "XDP native", "XDP native, BCC", "XDP generic")
+OUT = ("AF_PACKET", "tcx", "tcx, BCC", "clsact")
+WAYS = [param(name, INGRESS) for name in IN] + [param(name, EGRESS) for name in OUT]
+AGGREGATING = [
+    *(param(name, INGRESS) for name in ("tcx", "tcx, BCC", "XDP native")),
+    *(param(name, EGRESS) for name in ("tcx", "clsact")),
+]
 
 
 def _kinds() -> dict[str, list[bytes]]:
@@ -142,6 +91,7 @@ class Bench:
     """A capture at one end of a veth pair, and what it saw so far."""
 
     method: Method
+    direction: Direction
     sender: End
     capture: LiveCapture
     buffer: Packets = field(default_factory=lambda: np.empty(20_000, PACKET))
@@ -165,28 +115,22 @@ class Bench:
         return self.buffer[:rows].copy()
 
 
-@pytest.fixture(scope="module", params=_params(METHODS))
-def bench(request: pytest.FixtureRequest, missing: Missing) -> Iterator[Bench]:
-    method: Method = request.param
-    with pair() as ends, capturing(method, *ends, missing) as capture:
-        yield Bench(method, ends[0], capture)
-
-
 @contextlib.contextmanager
-def capturing(
-    method: Method, sender: End, receiver: End, missing: Missing, **more: Any
-) -> Iterator[LiveCapture]:
-    """Open a capture at the end that has the method's direction."""
-    where = sender if method.direction == EGRESS else receiver
-    directions = frozenset({method.direction})
-    options = CaptureOptions(interfaces=(DEVICE,), directions=directions, **method.options, **more)
-    with inside(where.name):
-        try:
-            capture = open_capture(options)
-        except Unavailable as reason:
-            missing("bpf", str(reason))
-    with contextlib.closing(capture):
-        yield capture
+def one_way(
+    method: Method, direction: Direction, missing: Missing, **more: Any
+) -> Iterator[tuple[End, LiveCapture]]:
+    """The sender, and a capture at the end where what it sends goes in that direction."""
+    with pair() as (sender, receiver):
+        end = sender if direction == EGRESS else receiver
+        with capturing(method, end, missing, direction, **more) as capture:
+            yield sender, capture
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def bench(request: pytest.FixtureRequest, missing: Missing) -> Iterator[Bench]:
+    method, direction = request.param
+    with one_way(method, direction, missing) as (sender, capture):
+        yield Bench(method, direction, sender, capture)
 
 
 def from_file(frames: list[bytes], directory: Path) -> Packets:
@@ -210,11 +154,11 @@ def test_each_frame_is_one_record(bench: Bench, kind: str, tmp_path: Path) -> No
             np.testing.assert_array_equal(records[name], decoded[name], err_msg=name)
     if kind not in WITHOUT_TWIN:
         for record, frame in zip(records, frames, strict=False):
-            twin = expected(ETHERNET, frame) | {"direction": int(bench.method.direction)}
+            twin = expected(ETHERNET, frame) | {"direction": int(bench.direction)}
             assert text(record) | {"if_index": 0} == twin
     assert (records["wire_bytes"][: len(frames)] == [len(frame) for frame in frames]).all()
     assert (records["packets"] == 1).all()
-    assert (records["direction"] == bench.method.direction).all()
+    assert (records["direction"] == bench.direction).all()
     assert (records["capture_point"] == bench.method.point).all()
     assert set(records["if_index"]) == set(bench.capture.interfaces)
     assert bench.capture.interfaces[int(records["if_index"][0])] == DEVICE
@@ -239,16 +183,18 @@ def _totals(records: Packets) -> dict[bytes, Counter[str]]:
     return totals
 
 
-@pytest.mark.parametrize("method", _params(AGGREGATING))
-def test_flows_of_all_kinds_add_up(method: Method, missing: Missing, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", AGGREGATING)
+def test_flows_of_all_kinds_add_up(
+    way: tuple[Method, Direction], missing: Missing, tmp_path: Path
+) -> None:
     """Aggregated in the kernel, packets and bytes of each flow are those of its frames."""
     frames = [frame for kind, each in KINDS.items() for frame in each * TIMES[kind]]
     np.random.default_rng(1).shuffle(frames)  # type: ignore[arg-type]
     buffer = np.empty(20_000, PACKET)
     parts = []
-    with pair() as ends, capturing(method, *ends, missing, mode="flows") as capture:
+    with one_way(*way, missing, mode="flows") as (sender, capture):
         assert capture.aggregated
-        send(ends[0].name, frames)
+        send(sender.name, frames)
         capture.detach()
         deadline = time.monotonic() + SECONDS
         while capture.counts().seen > sum(int(part["packets"].sum()) for part in parts):
