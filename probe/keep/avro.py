@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 from schemas import registry
@@ -20,14 +21,21 @@ _MAGIC: Final = b"Obj\x01"
 class AvroBlocks:
     """The blocks of a container file without compression.
 
+    Args:
+        interfaces: names by number; they are in the metadata ``netspectra.interfaces`` as JSON.
+
     Attributes:
         head: what each file begins with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interfaces: Mapping[int, str]) -> None:
         self._sync = os.urandom(16)
         schema = json.dumps(packet_schema()).encode()
-        metadata = {b"avro.schema": schema, b"avro.codec": b"null"}
+        metadata = {
+            b"avro.schema": schema,
+            b"avro.codec": b"null",
+            b"netspectra.interfaces": json.dumps(dict(interfaces)).encode(),
+        }
         entries = b"".join(_bytes(key) + _bytes(value) for key, value in metadata.items())
         self.head = _MAGIC + _long(len(metadata)) + entries + _long(0) + self._sync
 

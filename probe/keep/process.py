@@ -61,7 +61,8 @@ def prepare(setup: Setup, answers: int) -> Callable[[], None]:
         rings = open_rings(list(setup.interfaces.values()), options, setup.capture)
         run = partial(FrameKeeper(rings, directory, options, setup.capture, cells).run, _INPUT)
     else:
-        encoder = AvroBlocks() if options.format == "avro" else TextLines(setup.interfaces)
+        kind = AvroBlocks if options.format == "avro" else TextLines
+        encoder = kind(setup.interfaces)
         batches = read_slots(setup.slots, _INPUT, answers)
         run = partial(keep_records, batches, encoder, directory, options, cells)
     owner = os.fstat(directory).st_uid
