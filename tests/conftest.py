@@ -12,6 +12,7 @@ that finds out by itself, for instance by starting a broker, calls ``missing(nam
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
-from tests.support import machine
+from tests.support import kafka, machine
 
 # A build judges the change, not the dice: a developer's run draws new examples, CI's the same.
 settings.register_profile("ci", derandomize=True)
@@ -61,10 +62,11 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "cc": machine.no_program("cc", "gcc"),
     "iperf3": machine.no_program("iperf3", "iperf3"),
     "ethtool": machine.no_program("ethtool", "ethtool"),
+    "kafka": kafka.no_kafka,
 }
 """Needs by name; each tells why it isn't met and what to do, or nothing."""
 
-FOUND_BY_FIXTURES = frozenset({"kafka", "clickhouse"})
+FOUND_BY_FIXTURES = frozenset({"clickhouse"})
 
 
 def miss(name: str, reason: str) -> NoReturn:
@@ -96,6 +98,35 @@ def missing() -> Callable[[str, str], NoReturn]:
 def captures() -> Path:
     """The directory of real captures; goes with ``requires("captures")``."""
     return captures_directory()
+
+
+@pytest.fixture(scope="session")
+def kafka_session(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[kafka.Broker]:
+    if reason := kafka.no_kafka():
+        miss("kafka", reason)
+    with kafka.Broker(tmp_path_factory.mktemp("kafka")) as broker:
+        if reporter := pytestconfig.pluginmanager.get_plugin("terminalreporter"):
+            reporter.write_line(broker.started)
+        yield broker
+
+
+@pytest.fixture
+def kafka_broker(kafka_session: kafka.Broker) -> Iterator[kafka.Broker]:
+    """One node of Apache Kafka, the same for all tests, running before and after each."""
+    yield kafka_session
+    if not kafka_session.answers():
+        kafka_session.start()
+
+
+@pytest.fixture
+def kafka_cluster(tmp_path: Path) -> Iterator[Callable[[], kafka.Broker]]:
+    """Starts three nodes for one test."""
+    if reason := kafka.no_kafka():
+        miss("kafka", reason)
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(kafka.Broker(tmp_path / "kafka", 3))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -165,6 +165,8 @@ class Node:
         self.properties = self.directory / "server.properties"
         self.log = self.directory / "broker.log"
         self.pid_file = self.directory / "pid"
+        self.log_before = 0
+        self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self) -> None:
         """Write the node's settings."""
@@ -193,6 +195,7 @@ class Node:
             "share.coordinator.state.topic.min.isr": in_sync,
             # Trials are short: groups form at once, retention and compaction are seen to work.
             "group.initial.rebalance.delay.ms": 0,
+            "log.initial.task.delay.ms": 1000,
             "log.retention.check.interval.ms": 1000,
             "log.segment.delete.delay.ms": 1000,
             "log.cleaner.backoff.ms": 1000,
@@ -228,14 +231,25 @@ class Node:
             if not is_free(port):
                 fail(f"port {port} is taken; give another with --port")
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            self.log_before = log.tell()
+            self.process = subprocess.Popen(
                 java_command(heap_mb, "kafka.Kafka", str(self.properties)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.pid_file.write_text(f"{process.pid}\n")
+        self.pid_file.write_text(f"{self.process.pid}\n")
+
+    def written(self) -> str:
+        """What the process that was launched has written to its log."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_before)
+            return log.read().decode(errors="replace")
+
+    def has_ended(self) -> bool:
+        """Whether the process is no more; surer than `pid` just after a start."""
+        return self.pid() is None if self.process is None else self.process.poll() is not None
 
     def pid(self) -> int | None:
         """Number of the node's process, if it runs; another's that took the number isn't it."""
@@ -371,8 +385,8 @@ def start(options: argparse.Namespace) -> None:
     waiting = list(nodes)
     while waiting := [node for node in waiting if not node.is_ready()]:
         for node in waiting:
-            if node.pid() is None:
-                fail(f"node {node.number} ended: {last_error(node.log)}; see {node.log}")
+            if node.has_ended():
+                fail(f"node {node.number} ended: {last_error(node.written())}; see {node.log}")
         if time.monotonic() - begun > START_TIMEOUT_S:
             fail(f"no answer after {START_TIMEOUT_S} s; see {waiting[0].log}")
         time.sleep(0.1)
@@ -381,11 +395,11 @@ def start(options: argparse.Namespace) -> None:
     )
 
 
-def last_error(log: Path) -> str:
+def last_error(log: str) -> str:
     """What a log says last about a failure."""
-    lines = log.read_text(errors="replace").splitlines()
-    found = [line for line in lines if " ERROR " in line or " FATAL " in line or "Error" in line]
-    return (found or lines or ["it wrote nothing"])[-1].strip()
+    lines = log.strip().splitlines()
+    thrown = [line for line in lines if re.match(r"(Caused by: )?[\w.$]+(Exception|Error): ", line)]
+    return (thrown or lines or ["it wrote nothing"])[-1].strip()
 
 
 def stop(options: argparse.Namespace) -> None:
