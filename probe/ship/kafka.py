@@ -18,8 +18,11 @@ from probe.ship.topic import NOT_ALLOWED, topic_partitions
 DEFAULT_TOPIC: Final = "netspectra.packets"
 DEFAULT_QUEUE_BYTES: Final = 64 * 2**20
 
-_DEFAULTS: Final[Mapping[str, Any]] = {
+_CONNECTION: Final[Mapping[str, Any]] = {
     "client.id": "netspectra-probe",
+    "log_level": 2,  # faults come by callback; each failed attempt is too much to tell
+}
+_DEFAULTS: Final[Mapping[str, Any]] = {
     "enable.idempotence": True,
     "acks": "all",
     "compression.type": "lz4",
@@ -102,13 +105,16 @@ class KafkaShipper:
         self._reported_at = -_REPORT_EVERY_S
         self._unreachable_since: float | None = None
         self._fault: str | None = None
-        connection = {"bootstrap.servers": options.brokers, **options.properties}
-        connection.setdefault("client.id", _DEFAULTS["client.id"])
-        producing = {**_DEFAULTS, **connection, "error_cb": self._on_error}
+        connection: dict[str, Any] = {
+            **_CONNECTION,
+            "bootstrap.servers": options.brokers,
+            **options.properties,
+            "logger": _log,
+        }
         try:
-            self._producer = Producer(producing, logger=_log)
+            self._producer = Producer({**_DEFAULTS, **connection, "error_cb": self._on_error})
             self.partitions = topic_partitions(
-                {**connection, "logger": _log},
+                connection,
                 options.topic,
                 partitions=options.partitions,
                 retention_ms=options.retention_ms,

@@ -112,6 +112,7 @@ def read_topic(brokers: str, topic: str, quiet_s: float = 5.0) -> Iterator[Any]:
             "group.id": "reader",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
             "log_level": 0,
         }
     )
