@@ -12,7 +12,7 @@ import ctypes
 import os
 import pwd
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -102,6 +102,24 @@ def drop(user: str | None = None, keep: Collection[str] = ()) -> str:
     left = f", kept {', '.join(sorted(kept))}" if kept else ""
     dropped = f"{len(before - kept)} capabilities dropped"
     return f"now the user {account.name} ({account.uid}), {dropped}{left}"
+
+
+def works_without(check: Callable[[], object], user: str | None = None) -> bool:
+    """Whether something that needs no new descriptor works when privileges are dropped.
+
+    It is tried in a child process. Before Linux 6.0 the sysctl ``unprivileged_bpf_disabled``
+    keeps even open maps from being read, for instance.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            drop(user)
+            check()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _account(user: str | None) -> Account:

@@ -19,6 +19,7 @@ from flows import __version__, logs
 COMMANDS: Final = {
     "run": "Run the main job.",
     "read": "Analyse capture files once.",
+    "probe": "Capture packets to Kafka.",
     "sql": "Ask the store with SQL.",
     "config": "Show or check the settings.",
     "migrate": "Bring the store's tables up to date.",
