@@ -121,7 +121,11 @@ struct flow_value {
 	u8 pad;
 };
 
-#define DEFAULT_RING_BYTES (16 << 20)
-#define DEFAULT_FLOWS 65536
+#ifndef RING_BYTES
+#define RING_BYTES (16 << 20)
+#endif
+#ifndef FLOW_ENTRIES
+#define FLOW_ENTRIES 65536 // of a flow table
+#endif
 
 #endif

@@ -1,5 +1,7 @@
 // Packets at TC or XDP to records in a ring buffer, or to counts per flow. Never drops, changes or
 // delays for user space: whatever goes wrong is counted, and the packet goes on.
+#include "scratch.h"
+
 #ifdef NETSPECTRA_BCC
 #include "platform_bcc.h"
 #else
@@ -9,14 +11,14 @@
 enum { NEXT = -1 }; // TC_ACT_UNSPEC, TCX_NEXT: leave the verdict to the programs behind
 enum { NS_PER_S = 1000000000 };
 
-INLINE u32 end_matches(const volatile struct rule *rule, const u64 *addr, u32 port)
+INLINE u32 end_matches(fixed_rule *rule, const u64 *addr, u32 port)
 {
 	return !(((addr[0] ^ rule->addr[0]) & rule->mask[0]) |
 		 ((addr[1] ^ rule->addr[1]) & rule->mask[1])) &&
 	       (!rule->has_ports || (port >= rule->port_low && port <= rule->port_high));
 }
 
-INLINE u32 matches(const volatile struct rule *rule, const struct packet *packet)
+INLINE u32 matches(fixed_rule *rule, const struct packet *packet)
 {
 	return (!rule->has_proto || packet->ip_proto == rule->ip_proto) &&
 	       (end_matches(rule, packet->src_addr, packet->src_port) ||
@@ -206,8 +208,20 @@ INLINE u32 copy_linear(u8 *frame, const u8 *data, const u8 *data_end)
 {
 	u32 n = 0;
 
-	for (; n < FRAME_BYTES && data + n + 1 <= data_end; n++)
-		frame[n] = data[n];
+	while (n < FRAME_BYTES) {
+		asm volatile("" : "+r"(data)); // or the compiler calculates with addresses
+		if (data + 8 > data_end)
+			break;
+		*(u64 *)(frame + n) = *(const u64 *)data;
+		data += 8;
+		n += 8;
+	}
+	while (n < FRAME_BYTES) {
+		asm volatile("" : "+r"(data));
+		if (data + 1 > data_end)
+			break;
+		frame[n++] = *data++;
+	}
 	return n;
 }
 

@@ -3,23 +3,18 @@
 #ifndef NETSPECTRA_PLATFORM_BCC_H
 #define NETSPECTRA_PLATFORM_BCC_H
 
-#include "scratch.h"
-
-#ifndef RING_BYTES
-#define RING_BYTES DEFAULT_RING_BYTES
-#endif
-
 BPF_RINGBUF_OUTPUT(packets, RING_BYTES / 4096);
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 BPF_PERCPU_ARRAY(counters, struct counters, 1);
 BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
-BPF_TABLE("percpu_hash", struct flow_key, struct flow_value, flows_a, DEFAULT_FLOWS);
+BPF_TABLE("percpu_hash", struct flow_key, struct flow_value, flows_a, FLOW_ENTRIES);
 BPF_ARRAY_OF_MAPS(flow_tables, "flows_a", 1); // user space puts flows_a in
 
 #ifndef KNOBS
 #define KNOBS { .sampling_rate = 1 }
 #endif
 static const struct knobs knobs = KNOBS;
+typedef const struct rule fixed_rule;
 
 #define BPF_LICENSE Dual BSD/GPL
 

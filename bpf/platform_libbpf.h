@@ -5,11 +5,9 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "scratch.h"
-
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, DEFAULT_RING_BYTES);
+	__uint(max_entries, RING_BYTES);
 } packets SEC(".maps");
 
 struct {
@@ -36,7 +34,7 @@ struct {
 
 struct flow_table {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, DEFAULT_FLOWS);
+	__uint(max_entries, FLOW_ENTRIES);
 	__type(key, struct flow_key);
 	__type(value, struct flow_value);
 } flows_a SEC(".maps");
@@ -48,7 +46,10 @@ struct {
 	__array(values, struct flow_table);
 } flow_tables SEC(".maps") = { .values = { &flows_a } };
 
+// volatile: the compiler mustn't use the values that stand here, but the verifier sees the chosen
+// ones.
 const volatile struct knobs knobs = { .sampling_rate = 1 };
+typedef const volatile struct rule fixed_rule;
 
 // Dual licence: the helpers want a GPL-compatible one, and this file's home is Apache-2.0.
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
