@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
+from probe.choose import open_capture
 from probe.errors import Unavailable
 from probe.live import CaptureCounts, CaptureOptions, LiveCapture
 from schemas.record import PACKET, CapturePoint, Direction, Packets
@@ -20,15 +21,6 @@ from tests.support.namespaces import DEVICE, End, inside
 Missing = Callable[[str, str], NoReturn]
 
 NAP_SECONDS = 0.002
-
-
-def open_capture(options: CaptureOptions) -> LiveCapture:
-    if options.method == "packet":
-        from probe.packet_socket import PacketSocketCapture
-
-        return PacketSocketCapture(options)
-    choose = pytest.importorskip("probe.choose", exc_type=ImportError)
-    return choose.open_capture(options)
 
 
 @dataclass(frozen=True)
