@@ -129,20 +129,20 @@ def bad_json(message: BadMessage) -> str:
 
 def packet_lines(batch: Batch, as_json: bool = False) -> Iterator[str]:
     """A line a packet of a batch."""
+    interfaces = {index: name for name, index in batch.header.interfaces.items()}
     for packet in iter_packets(batch.value):
         if as_json:
             where = {"partition": batch.partition, "offset": batch.offset}
             yield _json(where | {"probe": batch.header.probe} | dataclasses.asdict(packet))
         else:
-            yield packet_line(packet, batch.header.probe)
+            yield _packet_line(packet, batch.header.probe, interfaces)
 
 
-def packet_line(packet: Packet, probe: str) -> str:
-    """A packet as people like to read it."""
+def _packet_line(packet: Packet, probe: str, interfaces: Mapping[int, str]) -> str:
     second, rest_ns = divmod(packet.ts_ns, 1_000_000_000)
     words = [
         f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}.{rest_ns:09}",
-        f"{_safe(probe)}/{packet.if_index}",
+        f"{_safe(probe)}/{_safe(interfaces.get(packet.if_index, str(packet.if_index)))}",
     ]
     if packet.direction in _WAYS:
         words.append(_WAYS[packet.direction])

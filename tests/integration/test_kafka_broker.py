@@ -180,7 +180,7 @@ def test_a_broker_that_fails_says_why(tmp_path: Path) -> None:
     done = kafka.run("start", "--data", str(data), "--port", str(port))
     assert done.returncode == 1
     assert "broker.py: node 1 ended: " in done.stderr
-    assert "node.id" in done.stderr
+    assert "Stored node id 7 doesn't match" in done.stderr
     assert str(data / "node-1" / "broker.log") in done.stderr
 
 
