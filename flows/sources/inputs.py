@@ -96,12 +96,11 @@ def _captures(settings: Settings) -> Opener:
 
 def _interfaces(settings: Settings) -> Opener:
     """Attach to this machine's interfaces before a store is opened: it may not be allowed."""
-    from probe.choose import open_capture
-
     from flows.sources.interface import InterfaceLog
     from flows.sources.live_options import options
     from flows.windows.receiver import INGRESS_ONLY
     from flows.windows.unit import Stream
+    from probe.choose import open_capture
 
     capture = open_capture(options(settings))
     for line in capture.choices:

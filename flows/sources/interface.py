@@ -84,7 +84,7 @@ class InterfaceLog(PacketLog):
     def _count(self, accumulator: PartitionAccumulator, watermark_ns: int) -> None:
         self._counted_s = time.monotonic()
         counts = self._capture.counts()
-        seen, dropped = self._totals.advance(counts.seen, counts.dropped)
+        self._totals, seen, dropped = self._totals.advance(counts.seen, counts.dropped)
         accumulator.count(self._number, watermark_ns - 1, seen)
         for reason, packets in dropped.items():
             accumulator.drop(self._number, watermark_ns - 1, reason, packets)

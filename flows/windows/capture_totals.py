@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True)
 class CaptureTotals:
-    """What a capture saw and lost, as far as it has been told."""
+    """What a capture saw and lost, as far as it has been told.
 
-    def __init__(self) -> None:
-        self._given = 0
-        self._dropped: dict[str, int] = {}
+    Attributes:
+        given: packets that it gave on.
+        dropped: packets that it lost, by reason.
+    """
 
-    def advance(self, seen: int, dropped: Mapping[str, int]) -> tuple[int, dict[str, int]]:
-        """Take new totals; returns how much was seen, and lost by reason, since the last.
+    given: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
-        Totals are read one after the other while packets pass, so what was given on may seem to
-        shrink by a few; it is told when it has grown again. What was seen is always what was
-        given on and what was lost.
+    def advance(
+        self, seen: int, dropped: Mapping[str, int]
+    ) -> tuple[CaptureTotals, int, dict[str, int]]:
+        """Take a newer reading.
+
+        Its numbers are read one after the other while packets pass, so what was given on may
+        seem to shrink by a few; it is told when it has grown again. What is new in seen is
+        always what is new in given and in dropped.
+
+        Returns:
+            The totals to go on with, what was newly seen, and newly lost by reason.
         """
-        given = max(seen - sum(dropped.values()), self._given)
-        new_given, self._given = given - self._given, given
-        new_dropped: dict[str, int] = {}
-        for reason, total in dropped.items():
-            known = self._dropped.get(reason, 0)
-            if total > known:
-                new_dropped[reason] = total - known
-                self._dropped[reason] = total
-        return new_given + sum(new_dropped.values()), new_dropped
+        known = self.dropped
+        lost = {reason: total - known.get(reason, 0) for reason, total in dropped.items()}
+        lost = {reason: count for reason, count in lost.items() if count > 0}
+        given = max(seen - sum(dropped.values()), self.given)
+        kept = {**known, **{reason: known.get(reason, 0) + n for reason, n in lost.items()}}
+        return CaptureTotals(given, kept), given - self.given + sum(lost.values()), lost

@@ -6,15 +6,16 @@ so that a replay makes the same ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from flows.windows.capture_totals import CaptureTotals
 from flows.windows.partition import PartitionAccumulator
 from flows.windows.unit import Stream
-from schemas.batch import BatchHeader, Counters
+from schemas.batch import BatchHeader
 from schemas.record import Direction, Packets
 
 OTHER_TENANT: Final = "_other"
@@ -63,21 +64,23 @@ class ReceiverCounts:
     missing_packets: int = 0
 
 
-@dataclass
-class _Sender:
-    """What is known of one start of a probe.
+class Sender(NamedTuple):
+    """What is known of one start of a probe; replaced, never changed.
 
     Attributes:
         next_sequence: of the batch that is due.
         packets: sent to this partition so far, by its own count; None when not known.
-        last_log_ns: log time of its last batch.
+        log_ns: log time of its last batch.
         totals: of its capture, as far as told.
     """
 
     next_sequence: int
     packets: int | None
-    last_log_ns: int = 0
-    totals: CaptureTotals = field(default_factory=CaptureTotals)
+    log_ns: int
+    totals: CaptureTotals = CaptureTotals()
+
+
+Senders = Mapping[Boot, Sender]
 
 
 class BatchReceiver:
@@ -92,7 +95,7 @@ class BatchReceiver:
         self.counts = ReceiverCounts()
         self._accumulator = accumulator
         self._config = config
-        self._senders: dict[Boot, _Sender] = {}
+        self._senders: dict[Boot, Sender] = {}
         self._streams: dict[tuple[str, str, int, bool], tuple[int, dict[int, str]]] = {}
         self._tenants: set[str] = set(config.tenants)
 
@@ -111,22 +114,21 @@ class BatchReceiver:
         self._release_idle(log_time_ns)
         boot = (header.tenant, header.probe, header.boot_id)
         stream = self._stream(header)
-        sender = self._senders.get(boot)
-        if sender is None:
-            sender = _Sender(header.sequence, header.packets_before)
-            self._senders[boot] = sender
-        sender.last_log_ns = log_time_ns
-        if header.sequence < sender.next_sequence:
+        known = self._senders.get(boot) or Sender(header.sequence, header.packets_before, 0)
+        if header.sequence < known.next_sequence:
             self.counts.repeats += 1
+            self._senders[boot] = known._replace(log_ns=log_time_ns)
             return
-        if header.sequence > sender.next_sequence:
-            self._note_gap(header, sender, stream)
+        if header.sequence > known.next_sequence:
+            self._note_gap(header, known, stream)
         count = int(packets["packets"].sum(dtype=np.uint64)) if len(packets) else 0
-        sender.next_sequence = header.sequence + 1
-        if header.packets_before is not None:
-            sender.packets = header.packets_before + count
-        if header.counters is not None:
-            self._note_counters(header, header.counters, sender, stream)
+        before = header.packets_before
+        self._senders[boot] = Sender(
+            header.sequence + 1,
+            known.packets if before is None else before + count,
+            log_time_ns,
+            self._tell(header, known.totals, stream),
+        )
         if count:
             self._accumulator.absorb(packets, stream)
         self.counts.batches += 1
@@ -146,7 +148,7 @@ class BatchReceiver:
 
     def _release_idle(self, log_time_ns: int) -> None:
         for boot, sender in list(self._senders.items()):
-            silent_ns = log_time_ns - sender.last_log_ns
+            silent_ns = log_time_ns - sender.log_ns
             if silent_ns > self._config.idle_ns:
                 self._accumulator.release(boot)
             if silent_ns > _FORGET_NS:
@@ -178,7 +180,7 @@ class BatchReceiver:
         self._tenants.add(tenant)
         return tenant
 
-    def _note_gap(self, header: BatchHeader, sender: _Sender, stream: int) -> None:
+    def _note_gap(self, header: BatchHeader, sender: Sender, stream: int) -> None:
         self.counts.gaps += 1
         self.counts.missing_batches += header.sequence - sender.next_sequence
         if header.packets_before is None or sender.packets is None:
@@ -188,12 +190,13 @@ class BatchReceiver:
         before_ns = max(header.watermark_ns - 1, 0)
         self._accumulator.drop(stream, before_ns, "gap", missing, "transport")
 
-    def _note_counters(
-        self, header: BatchHeader, counters: Counters, sender: _Sender, stream: int
-    ) -> None:
-        """Tell what is new in a probe's totals."""
+    def _tell(self, header: BatchHeader, known: CaptureTotals, stream: int) -> CaptureTotals:
+        """Account for what is new in a probe's totals."""
+        if header.counters is None:
+            return known
+        totals, seen, dropped = known.advance(header.counters.seen, header.counters.dropped)
         time_ns = max(header.watermark_ns - 1, 0)
-        seen, dropped = sender.totals.advance(counters.seen, counters.dropped)
         self._accumulator.count(stream, time_ns, seen)
         for reason, lost in dropped.items():
             self._accumulator.drop(stream, time_ns, reason, lost)
+        return totals
