@@ -6,6 +6,7 @@ ProbeError
 +-- LiveError           a live capture that can't start or go on; the text says what to do
     +-- Unavailable     one way to capture that this machine doesn't offer; another may work
 +-- ShipError           packets can't be delivered to Kafka; the text says what to do
+    +-- KafkaUnreachable    no broker answers; it may later
 +-- PrivilegeError      privileges that could not be dropped
 """
 
@@ -34,6 +35,10 @@ class Unavailable(LiveError):
 
 class ShipError(ProbeError):
     """Kafka can't take packets, and trying again is no use; one sentence says what to do."""
+
+
+class KafkaUnreachable(ShipError):
+    """No broker answers; the sentence says what to check. Trying again may be of use."""
 
 
 class PrivilegeError(ProbeError):

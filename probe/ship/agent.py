@@ -15,6 +15,7 @@ from probe.live import CaptureCounts, LiveCapture
 from probe.ship import settle
 from probe.ship.batcher import Batcher, Message
 from probe.ship.kafka import KafkaShipper
+from probe.unclean import SentState, UncleanStop
 from schemas.record import PACKET, Packets
 
 CUT_EVERY_S: Final = 0.2
@@ -70,14 +71,14 @@ class Agent:
     shipper has no room the capture isn't read: the kernel drops, which is cheap and counted.
     While a partition's messages pile up, only full ones are added.
 
-    A capture with an attribute ``sent_state`` (``settle.SentState``) has each message noted
-    there; one with an attribute ``unclean`` (``settle.UncleanStop``) that isn't None has the
+    A capture with an attribute ``sent_state`` (``probe.unclean.SentState``) has each message noted
+    there; one with an attribute ``unclean`` (``UncleanStop``) that isn't None has the
     earlier boot settled first.
 
     Args:
         capture: closed by whoever opened it.
         shipper: closed by ``run``.
-        batcher: for the shipper's partitions.
+        batcher: for the shipper's partitions; is told the capture's interfaces.
         emit_time_ns: Unix time for batches; a replayed capture's own.
         taps: told each run of records that was read, before it is reused.
         report: told a line when something happens.
@@ -96,10 +97,11 @@ class Agent:
         self._capture = capture
         self._shipper = shipper
         self._batcher = batcher
+        batcher.interfaces = capture.interfaces
         self._emit_time_ns = emit_time_ns
         self._taps = tuple(taps)
         self._report = report
-        self._sent_state: settle.SentState | None = getattr(capture, "sent_state", None)
+        self._sent_state: SentState | None = getattr(capture, "sent_state", None)
         self._buffer = np.empty(_READ_RECORDS, PACKET)
         self._stopping = False
         self._paused = False
@@ -253,7 +255,7 @@ class Agent:
 
     def _settle(self) -> None:
         """Say goodbye for the boot before, if it couldn't, and write down for this one."""
-        unclean: settle.UncleanStop | None = getattr(self._capture, "unclean", None)
+        unclean: UncleanStop | None = getattr(self._capture, "unclean", None)
         if unclean is not None:
             messages, lost = settle.farewell(
                 unclean,
@@ -270,4 +272,8 @@ class Agent:
                 f"{lost:,} packets that it had seen never went to Kafka"
             )
         if self._sent_state is not None:
-            settle.begin(self._sent_state, self._batcher.boot_id, self._batcher.partitions)
+            try:
+                settle.begin(self._sent_state, self._batcher.boot_id, self._batcher.partitions)
+            except ValueError as error:
+                self._sent_state = None
+                self._report(f"what a kill of this probe loses will not be known: {error}")

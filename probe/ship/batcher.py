@@ -54,13 +54,13 @@ class Batcher:
         probe: name of the probe.
         boot_id: 16 random bytes of this start.
         sampling_rate: one of how many packets is recorded.
-        interfaces: names by number; looked at for each message, so it may grow.
         schema_id: see ``schemas.batch.encode_batch``.
 
     Attributes:
         partitions, tenant, probe, boot_id: as given.
         home: the partition whose messages carry counters.
         packets_sent: packets in all messages so far.
+        interfaces: names by number, for the messages to come.
 
     Raises:
         ValueError: there is no partition.
@@ -74,7 +74,6 @@ class Batcher:
         probe: str,
         boot_id: bytes,
         sampling_rate: int = 1,
-        interfaces: Mapping[int, str] | None = None,
         schema_id: int | None = None,
     ) -> None:
         if partitions < 1:
@@ -84,10 +83,10 @@ class Batcher:
         self.boot_id = boot_id
         self.home = home_partition(tenant, probe, partitions)
         self.packets_sent = 0
+        self.interfaces: Mapping[int, str] = {}
         self.tenant = tenant
         self.probe = probe
         self._sampling_rate = sampling_rate
-        self._interfaces = {} if interfaces is None else interfaces
         self._schema_id = schema_id
         self._records = np.empty((partitions, MAX_RECORDS), PACKET)
         self._words = self._records.view(np.uint64).reshape(partitions, MAX_RECORDS, PACKET_WORDS)
@@ -178,7 +177,7 @@ class Batcher:
             counters=counters if partition == self.home else None,
             packets_before=before,
             aggregated=bool(self._aggregated[partition]),
-            interfaces={name: index for index, name in self._interfaces.items()},
+            interfaces={name: index for index, name in self.interfaces.items()},
         )
         value = encode_batch(header, records, self._schema_id)
         packets = int(self._packets[partition])

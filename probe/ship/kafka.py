@@ -90,7 +90,8 @@ class KafkaShipper:
         waiting: messages in flight to each partition.
 
     Raises:
-        ShipError: no broker answers, the topic can't be had, or a property is wrong.
+        KafkaUnreachable: no broker answers.
+        ShipError: the topic can't be had, or a property is wrong.
     """
 
     def __init__(self, options: KafkaOptions, report: Callable[[str], None] = _log.warning) -> None:

@@ -1,57 +1,26 @@
 """Settling what a probe left open that didn't stop in good order.
 
-A probe writes down what it has handed to Kafka (``SentState``), in memory that outlives it,
-beside the capture's pinned counters. The next start finds both (``UncleanStop``) and says goodbye
-in its place. Then the dataflow can balance the old boot to the packet: what the goodbye's
-``packets_before`` counts and didn't arrive was lost in transport, what was seen and never handed
-over is dropped with reason ``unclean_stop``.
+A probe writes down what it has handed to Kafka (``probe.unclean.SentState``), in memory that
+outlives it, beside the capture's pinned counters. The next start finds both (``UncleanStop``) and
+says goodbye in its place. Then the dataflow can balance the old boot to the packet: what the
+goodbye's ``packets_before`` counts and didn't arrive was lost in transport, what was seen and
+never handed over is dropped with reason ``unclean_stop``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+import hashlib
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from probe.live import CaptureCounts
 from probe.ship.batcher import Message, home_partition
-from schemas.batch import BatchHeader, Counters, encode_batch
+from probe.unclean import SentState, UncleanStop
+from schemas.batch import BOOT_ID_BYTES, BatchHeader, Counters, encode_batch
 from schemas.record import PACKET
 
 UNCLEAN_STOP: Final = "unclean_stop"
 """Reason of drops: the probe was killed before it handed these packets over."""
-
-
-class SentState(Protocol):
-    """What has been handed to Kafka, in arrays that outlive the process.
-
-    Attributes:
-        boot_id: (16,) uint8.
-        sequences: (partitions or more,) uint64, the next batch's number.
-        packets: (partitions or more,) uint64, packets in all batches so far.
-    """
-
-    boot_id: npt.NDArray[Any]
-    sequences: npt.NDArray[Any]
-    packets: npt.NDArray[Any]
-
-
-class UncleanStop(Protocol):
-    """What the last start left, read before this one writes over it.
-
-    Attributes:
-        boot_id: of the last start.
-        sequences: by partition, as in ``SentState``.
-        packets: by partition, as in ``SentState``.
-        counts: the last start's totals.
-    """
-
-    boot_id: bytes
-    sequences: Sequence[int]
-    packets: Sequence[int]
-    counts: CaptureCounts
 
 
 def begin(state: SentState, boot_id: bytes, partitions: int) -> None:
@@ -87,7 +56,7 @@ def farewell(
     emit_time_ns: int,
     watermark_ns: int,
 ) -> tuple[list[Message], int]:
-    """Say goodbye for a boot that couldn't.
+    """Say goodbye for a boot that couldn't; one that had no id yet is given one.
 
     Args:
         unclean: what it left.
@@ -109,6 +78,10 @@ def farewell(
     lost = max(0, counts.seen - sum(counts.dropped.values()) - sent)
     dropped = dict(counts.dropped)
     dropped[UNCLEAN_STOP] = dropped.get(UNCLEAN_STOP, 0) + lost
+    boot_id = unclean.boot_id
+    if not any(boot_id):
+        told = f"{tenant}\0{probe}\0{emit_time_ns}".encode()
+        boot_id = hashlib.blake2b(told, digest_size=BOOT_ID_BYTES).digest()
     counters = Counters(seen=counts.seen, dropped=dropped)
     messages = []
     for partition in sorted({*written, home}):
@@ -116,7 +89,7 @@ def farewell(
         header = BatchHeader(
             tenant=tenant,
             probe=probe,
-            boot_id=bytes(unclean.boot_id),
+            boot_id=boot_id,
             partition=partition,
             sequence=sequence,
             emit_time_ns=emit_time_ns,

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from probe.errors import ShipError
+from probe.errors import KafkaUnreachable, ShipError
 
 NOT_ALLOWED: Final = frozenset(
     {
@@ -40,7 +40,8 @@ def topic_partitions(
         timeout_s: for each answer.
 
     Raises:
-        ShipError: no broker answers, or the topic can't be had; the text says what to do.
+        KafkaUnreachable: no broker answers.
+        ShipError: the topic can't be had; the text says what to do.
     """
     last: list[str] = []
     options = {**properties, "error_cb": lambda error: last.append(error.str())}
@@ -71,7 +72,7 @@ def _count(
             f"Kafka at {properties.get('bootstrap.servers')} doesn't answer ({reason}): check the "
             "address, that the broker runs, and its security settings"
         )
-        raise ShipError(msg) from None
+        raise KafkaUnreachable(msg) from None
     return len(topics[topic].partitions) if topic in topics else 0
 
 

@@ -11,32 +11,25 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 from confluent_kafka import KafkaError
 
 from probe.errors import ShipError
 from probe.live import CaptureCounts
 from probe.ship import agent as agent_module
-from probe.ship.agent import Agent
-from probe.ship.batcher import Batcher
-from probe.ship.kafka import KafkaOptions, KafkaShipper
 from probe.ship.replay import MAX_SPEED, FileCapture
-from probe.synthetic import Traffic
-from schemas.batch import BatchHeader, Counters, decode_batch
-from schemas.record import PACKET, Packets
+from schemas.batch import BatchHeader, decode_batch
 from tests.support import ship_process
-from tests.support.batches import check_batches
+from tests.support.batches import check_batches, check_ends
 from tests.support.mock_kafka import PRODUCE, MockKafka, read_topic
+from tests.support.ship_run import Run, even
 from tests.support.synthetic_capture import SyntheticCapture, sent_state
 from tests.support.traffic import ETHERNET, eth, ip4, pcap, udp
 
 TOPIC = "netspectra.packets"
 PARTITIONS = 12
 ROOT = Path(__file__).parents[2]
-QUICK = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 10}
 
 
 @pytest.fixture
@@ -46,82 +39,14 @@ def kafka() -> Iterator[MockKafka]:
         yield cluster
 
 
-def even(packets: int) -> Traffic:
-    """Traffic spread over partitions, since the mock keeps 5 MB of each."""
-    return Traffic(profile="zipf", skew=0.0, packets=packets, active_flows=5_000)
-
-
-class Run:
-    """An agent, with what it read and said; as a context in a thread of its own."""
-
-    def __init__(self, kafka: MockKafka, capture: Any, **options: Any) -> None:
-        self.lines: list[str] = []
-        self.read: list[Packets] = [np.empty(0, PACKET)]
-        self.capture = capture
-        emit = {k: options.pop(k) for k in ("emit_time_ns",) if k in options}
-        self.shipper = KafkaShipper(
-            KafkaOptions(brokers=kafka.brokers, properties=QUICK, **options), self.lines.append
-        )
-        self.batcher = Batcher(
-            partitions=self.shipper.partitions,
-            tenant="t",
-            probe="p",
-            boot_id=bytes(range(16)),
-            interfaces=capture.interfaces,
-        )
-        self.agent = Agent(
-            capture,
-            self.shipper,
-            self.batcher,
-            taps=[lambda packets: self.read.append(packets.copy())],
-            report=self.lines.append,
-            **emit,
-        )
-        self.result: bool | BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            self.result = self.agent.run()
-        except ShipError as error:
-            self.result = error
-
-    def __enter__(self) -> Run:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.agent.stop()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-    def until(self, happened: Callable[[], bool], limit_s: float = 60) -> None:
-        end_s = time.monotonic() + limit_s
-        while not happened():
-            assert time.monotonic() < end_s, (self.agent.status, self.lines)
-            time.sleep(0.02)
-
-    def packets(self) -> Packets:
-        return np.concatenate(self.read)
-
-
 def messages(kafka: MockKafka) -> list[bytes]:
     return [message.value() for message in read_topic(kafka.brokers, TOPIC)]
-
-
-def check_ends(headers: list[BatchHeader], home: int, counts: CaptureCounts) -> None:
-    """The last batch of each partition, and no other, is a goodbye; home's has the totals."""
-    last = {header.partition: header for header in headers}
-    assert set(last) == set(range(PARTITIONS))
-    assert [h for h in headers if h.goodbye] == sorted(last.values(), key=lambda h: h.partition)
-    assert last[home].counters == Counters(seen=counts.seen, dropped=counts.dropped)
-    assert {header.partition for header in headers if header.counters} == {home}
 
 
 def test_everything_arrives_once_in_order(kafka: MockKafka) -> None:
     """A stream at full speed comes out of the topic as it went in, with goodbyes at its end."""
     traffic = even(300_000)
-    run = Run(kafka, SyntheticCapture(traffic))
+    run = Run(kafka.brokers, SyntheticCapture(traffic))
     assert run.agent.run(finished=lambda: run.capture.finished)
     headers = check_batches(messages(kafka), traffic.batch(0, 300_000), PARTITIONS)
     check_ends(headers, run.batcher.home, run.capture.counts())
@@ -134,7 +59,7 @@ def test_partitions_get_batches_without_packets_too(kafka: MockKafka) -> None:
     """An idle capture sends heartbeats to every partition, with its watermark and the time."""
     capture = SyntheticCapture(even(10), rate=1e-9)
     before_ns = time.time_ns()
-    with Run(kafka, capture) as run:
+    with Run(kafka.brokers, capture) as run:
         run.until(lambda: run.shipper.delivered_messages >= 3 * PARTITIONS)
     assert run.result is True
     headers = check_batches(messages(kafka), run.packets(), PARTITIONS)
@@ -150,7 +75,7 @@ def test_an_outage_under_load_balances(kafka: MockKafka) -> None:
     """Kafka away: the loop goes on, memory is bounded, the ring drops and counts, then it heals."""
     queue_bytes = 4_000_000
     capture = SyntheticCapture(even(10**9), rate=150_000, ring_records=30_000)
-    with Run(kafka, capture, queue_bytes=queue_bytes) as run:
+    with Run(kafka.brokers, capture, queue_bytes=queue_bytes) as run:
         run.until(lambda: run.shipper.delivered_packets > 20_000)
         kafka.down()
         run.until(lambda: run.agent.status.paused)
@@ -189,7 +114,7 @@ def test_heartbeats_dont_pile_up_while_kafka_is_away(
     """In an outage with little traffic only a few batches wait; their packets come later."""
     monkeypatch.setattr(agent_module, "CUT_EVERY_S", 0.001)
     capture = SyntheticCapture(even(10**9), rate=2_000)
-    with Run(kafka, capture) as run:
+    with Run(kafka.brokers, capture) as run:
         run.until(lambda: run.shipper.delivered_messages > PARTITIONS)
         kafka.down()
         run.until(lambda: min(run.shipper.waiting) == agent_module._MOST_WAITING)
@@ -207,7 +132,7 @@ def test_heartbeats_dont_pile_up_while_kafka_is_away(
 def test_a_stop_while_kafka_is_away_is_bounded_and_counted(kafka: MockKafka) -> None:
     """What could not be handed over is a drop of its own, what was is reported as given up."""
     capture = SyntheticCapture(even(10**9), rate=200_000)
-    run = Run(kafka, capture, queue_bytes=1_000_000)
+    run = Run(kafka.brokers, capture, queue_bytes=1_000_000)
     kafka.down()
 
     def stop_when_paused() -> None:
@@ -232,7 +157,7 @@ def test_what_is_sent_is_written_down_first(kafka: MockKafka) -> None:
     capture = SyntheticCapture(even(50_000))
     capture.sent_state = state = sent_state(PARTITIONS + 4)
     state.sequences[:] = state.packets[:] = 7
-    run = Run(kafka, capture)
+    run = Run(kafka.brokers, capture)
     ship = run.shipper.ship
     ahead = []
     run.shipper.ship = lambda message: (  # type: ignore[method-assign]
@@ -277,7 +202,7 @@ def test_a_killed_probe_is_settled_by_its_next_start(
     kafka.up()
     capture = SyntheticCapture(even(1000))
     capture.unclean = unclean = ship_process.unclean_of(path)
-    run = Run(kafka, capture)
+    run = Run(kafka.brokers, capture)
     assert run.agent.run(finished=lambda: capture.finished)
     assert "ended without a chance to clean up" in run.lines[0]
 
@@ -311,14 +236,24 @@ def wait_for(happened: Callable[[], bool], limit_s: float = 60) -> None:
         time.sleep(0.02)
 
 
+def test_too_many_partitions_to_write_down_are_told(kafka: MockKafka) -> None:
+    """The probe runs all the same, and says what will not be known."""
+    capture = SyntheticCapture(even(1000))
+    capture.sent_state = state = sent_state(PARTITIONS - 1)
+    run = Run(kafka.brokers, capture)
+    assert run.agent.run(finished=lambda: capture.finished)
+    assert "will not be known: 12 partitions" in run.lines[0]
+    assert not state.sequences.any()
+
+
 def test_a_goodbye_for_the_boot_before_comes_first(kafka: MockKafka) -> None:
     """In each partition it stands before the new boot's first batch."""
-    old = bytes(16)
+    old = b"\1" * 16
     capture = SyntheticCapture(even(100))
     capture.unclean = SimpleNamespace(
         boot_id=old, sequences=[3] * PARTITIONS, packets=[0] * PARTITIONS, counts=CaptureCounts(5)
     )
-    run = Run(kafka, capture)
+    run = Run(kafka.brokers, capture)
     assert run.agent.run(finished=lambda: capture.finished)
     assert "5 packets that it had seen never went to Kafka" in run.lines[0]
     seen: set[int] = set()
@@ -333,7 +268,7 @@ def test_aggregated_records_are_told(kafka: MockKafka) -> None:
     """A capture that aggregates has batches with packets that say so."""
     capture = SyntheticCapture(even(1000))
     capture.aggregated = True
-    run = Run(kafka, capture)
+    run = Run(kafka.brokers, capture)
     assert run.agent.run(finished=lambda: capture.finished)
     assert run.agent.status.aggregated
     for message in messages(kafka):
@@ -343,7 +278,7 @@ def test_aggregated_records_are_told(kafka: MockKafka) -> None:
 
 def test_a_refusal_ends_the_run(kafka: MockKafka) -> None:
     """When Kafka refuses for good the loop raises instead of losing packet after packet."""
-    with Run(kafka, SyntheticCapture(even(10**9), rate=1000)) as run:
+    with Run(kafka.brokers, SyntheticCapture(even(10**9), rate=1000)) as run:
         run.until(lambda: run.shipper.delivered_messages > 0)
         kafka.fail_next(PRODUCE, *[KafkaError.TOPIC_AUTHORIZATION_FAILED] * 5)
         run.until(lambda: run.result is not None)
@@ -358,7 +293,7 @@ def test_a_capture_file_goes_the_same_way(kafka: MockKafka, tmp_path: Path) -> N
         pcap((bytes(eth() / ip4(dst=f"192.0.2.{i % 250}") / udp()) for i in range(2000)), ETHERNET)
     )
     capture = FileCapture([path], speed=MAX_SPEED)
-    run = Run(kafka, capture, emit_time_ns=capture.emit_time_ns)
+    run = Run(kafka.brokers, capture, emit_time_ns=capture.emit_time_ns)
     assert run.agent.run(finished=lambda: capture.finished)
     packets = run.packets()
     assert len(packets) == 2000

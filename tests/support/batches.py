@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from schemas.batch import BatchHeader, decode_batch
+from probe.live import CaptureCounts
+from schemas.batch import BatchHeader, Counters, decode_batch
 from schemas.hashing import partitions
 from schemas.record import PACKET, Packets, as_words
 
@@ -33,3 +34,12 @@ def check_batches(messages: Iterable[bytes], packets: Packets, count: int) -> li
     for partition, wanted in enumerate(by_partition(packets, count)):
         assert np.concatenate(records[partition]).tobytes() == wanted.tobytes()
     return headers
+
+
+def check_ends(headers: list[BatchHeader], home: int, counts: CaptureCounts) -> None:
+    """The last batch of each partition, and no other, is a goodbye; home's has the totals."""
+    last = {header.partition: header for header in headers}
+    assert set(last) == set(range(len(last)))
+    assert [h for h in headers if h.goodbye] == sorted(last.values(), key=lambda h: h.partition)
+    assert last[home].counters == Counters(seen=counts.seen, dropped=counts.dropped)
+    assert {header.partition for header in headers if header.counters} == {home}

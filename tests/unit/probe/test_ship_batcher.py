@@ -138,7 +138,8 @@ def test_a_full_partition_is_cut_at_once() -> None:
 
 def test_a_cut_reaches_every_partition_and_counts_go_home() -> None:
     """Empty batches are sent too; only the home partition's carries the totals."""
-    made = batcher(5, sampling_rate=7, interfaces={2: "eth0", 3: "eth1"})
+    made = batcher(5, sampling_rate=7)
+    made.interfaces = {2: "eth0", 3: "eth1"}
     counts = CaptureCounts(10, {"ring_full": 2}, filtered=99)
     headers = [decode_batch(m.value)[0] for m in made.cut(**TIMES, counts=counts, goodbye=True)]
     assert [header.partition for header in headers] == list(range(5))

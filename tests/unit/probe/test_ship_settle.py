@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from probe.live import CaptureCounts
 from probe.ship import settle
 from probe.ship.batcher import Message, home_partition
+from probe.unclean import UncleanStop
 from schemas.batch import Counters, decode_batch
 from tests.support.synthetic_capture import sent_state
 
 BOOT = bytes(range(16))
 
 
-def unclean(sequences: list[int], packets: list[int], counts: CaptureCounts) -> settle.UncleanStop:
-    return SimpleNamespace(boot_id=BOOT, sequences=sequences, packets=packets, counts=counts)
+def unclean(
+    sequences: list[int], packets: list[int], counts: CaptureCounts, boot_id: bytes = BOOT
+) -> UncleanStop:
+    arrays = (np.array(numbers, np.uint64) for numbers in (sequences, packets))
+    return UncleanStop(boot_id, counts, *arrays)
 
 
-def farewell(left: settle.UncleanStop, partitions: int = 12) -> tuple[list[Message], int]:
+def farewell(left: UncleanStop, partitions: int = 12) -> tuple[list[Message], int]:
     return settle.farewell(
         left, tenant="t", probe="p", partitions=partitions, emit_time_ns=20, watermark_ns=10
     )
@@ -59,6 +61,19 @@ def test_a_boot_that_sent_nothing_is_settled_too() -> None:
     assert header.partition == home_partition("t", "p", 12)
     assert header.counters == Counters(seen=7, dropped={"unclean_stop": 7})
     assert lost == 7
+
+
+def test_a_boot_without_an_id_is_given_one() -> None:
+    """Two such ends of a probe aren't taken for one that is told twice."""
+    left = unclean([0] * 3, [0] * 3, CaptureCounts(7), bytes(16))
+    ids = set()
+    for time_ns in (20, 21, 21):
+        (message,), _ = settle.farewell(
+            left, tenant="t", probe="p", partitions=3, emit_time_ns=time_ns, watermark_ns=10
+        )
+        ids.add(decode_batch(message.value)[0].boot_id)
+    assert len(ids) == 2
+    assert bytes(16) not in ids
 
 
 def test_counters_that_fell_behind_lose_nothing() -> None:

@@ -1,0 +1,54 @@
+"""The probe's loop and Apache Kafka itself: the topic it makes, and an outage under load."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka.admin import ConfigResource, ResourceType
+
+from probe.ship.kafka import KafkaOptions, KafkaShipper
+from tests.support.batches import check_batches, check_ends
+from tests.support.kafka import Broker
+from tests.support.ship_run import Run, even
+from tests.support.synthetic_capture import SyntheticCapture
+
+pytestmark = pytest.mark.requires("kafka")
+
+
+def test_the_topic_is_made_when_it_isnt_there(kafka_broker: Broker) -> None:
+    """It has the partitions and the retention that were asked for; the next start finds it."""
+    topic = kafka_broker.name()
+    options = KafkaOptions(
+        brokers=kafka_broker.bootstrap, topic=topic, partitions=5, retention_ms=1_234_567
+    )
+    for _ in range(2):
+        shipper = KafkaShipper(options)
+        assert shipper.partitions == 5
+        shipper.close(5)
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    admin = kafka_broker.admin()
+    (answer,) = admin.describe_configs([resource]).values()
+    assert answer.result(10)["retention.ms"].value == "1234567"
+
+
+def test_a_broker_that_is_killed_under_load_costs_only_what_the_ring_counts(
+    kafka_broker: Broker,
+) -> None:
+    """Through kill -9 and restart every packet that was read is in the log once, in order."""
+    topic = kafka_broker.topic(partitions=4)
+    capture = SyntheticCapture(even(10**9), rate=100_000, ring_records=30_000)
+    with Run(kafka_broker.bootstrap, capture, topic=topic, queue_bytes=4_000_000) as run:
+        run.until(lambda: run.shipper.delivered_packets > 50_000)
+        kafka_broker.kill()
+        run.until(lambda: run.agent.status.counts.dropped["ring_full"] > 30_000)
+        assert run.agent.status.paused
+        kafka_broker.start()
+        run.until(lambda: not run.agent.status.paused)
+        done = run.shipper.delivered_packets
+        run.until(lambda: run.shipper.delivered_packets > done + 50_000)
+    assert run.result is True
+    counts = capture.counts()
+    packets = run.packets()
+    values = [message.value() for message in kafka_broker.messages(topic)]
+    headers = check_batches(values, packets, 4)
+    check_ends(headers, run.batcher.home, counts)
+    assert counts.seen == len(packets) + counts.dropped["ring_full"]
