@@ -138,30 +138,15 @@ INLINE u64 at_most_a_frame(u64 bytes)
 	return bytes;
 }
 
-INLINE int capture_skb(struct __sk_buff *skb, u32 first, u32 direction)
+// What is on the wire: of a coalesced buffer each segment, with all headers; a VLAN tag in each.
+INLINE void measure_skb(struct __sk_buff *skb, struct packet *packet, u32 header_bytes)
 {
-	struct scratch *s = my_scratch();
-	struct counters *counters = my_counters();
-	u32 length = skb->len, segment_bytes = skb->gso_size, segments = 1;
-	u64 captured;
-	u32 tagged = skb->vlan_present;
-	struct packet *packet;
+	u32 length = skb->len, segments = 1;
 
-	if (!s || !counters)
-		return NEXT;
-	captured = at_most_a_frame(length);
-	if (captured < 1 || captured > FRAME_BYTES || bpf_skb_load_bytes(skb, 0, s->frame, captured))
-		captured = 0;
-	packet = &s->packet;
-	parse_begin(&s->parser, packet, first, captured, tagged, tagged ? skb->vlan_tci & 0xFFF : 0);
-	parse(&s->parser, s->frame, packet, knobs.decapsulate, segment_bytes);
-
-	if (segment_bytes) {
-		u32 header_bytes = s->parser.header_bytes;
-
+	if (skb->gso_size) {
 		segments = skb->gso_segs;
 		if (!segments && length > header_bytes)
-			segments = (length - header_bytes + segment_bytes - 1) / segment_bytes;
+			segments = (length - header_bytes + skb->gso_size - 1) / skb->gso_size;
 		if (segments > 1) {
 			length += (segments - 1) * header_bytes;
 			packet->flags |= COALESCED;
@@ -169,8 +154,30 @@ INLINE int capture_skb(struct __sk_buff *skb, u32 first, u32 direction)
 			segments = 1;
 		}
 	}
-	packet->wire_bytes = length + (tagged ? 4 * segments : 0);
+	if (skb->vlan_present)
+		length += 4 * segments;
+	packet->wire_bytes = length;
 	packet->packets = segments;
+}
+
+INLINE int capture_skb(struct __sk_buff *skb, u32 first, u32 direction)
+{
+	struct scratch *s = my_scratch();
+	struct counters *counters = my_counters();
+	u64 captured = at_most_a_frame(skb->len);
+	struct packet *packet;
+
+	if (!s || !counters)
+		return NEXT;
+	if (captured < 1 || captured > FRAME_BYTES || bpf_skb_load_bytes(skb, 0, s->frame, captured))
+		captured = 0;
+	packet = &s->packet;
+	parse_begin(&s->parser, packet, first, captured);
+	if (skb->vlan_present)
+		parse_vlan(&s->parser, packet, skb->vlan_tci & 0xFFF);
+	parse(&s->parser, s->frame, packet, knobs.decapsulate, skb->gso_size);
+
+	measure_skb(skb, packet, s->parser.header_bytes);
 	packet->if_index = skb->ifindex;
 	packet->direction = direction;
 	packet->capture_point = POINT_TC;
@@ -245,7 +252,7 @@ int xdp_capture(struct xdp_md *xdp)
 		captured = copy_linear(s->frame, data, data_end);
 	}
 	packet = &s->packet;
-	parse_begin(&s->parser, packet, AT_ETHERNET, captured, 0, 0);
+	parse_begin(&s->parser, packet, AT_ETHERNET, captured);
 	parse(&s->parser, s->frame, packet, knobs.decapsulate, 0);
 
 	packet->wire_bytes = length;

@@ -161,9 +161,8 @@ INLINE void copy_macs(struct packet *out, const u8 *ethernet)
 	*(load16 *)(out->src_mac + 4) = *(const load16 *)(ethernet + 10);
 }
 
-// Begin with a frame of captured bytes, whose outermost VLAN may have been taken off.
-INLINE void parse_begin(struct parser *s, struct packet *out, u32 first, u32 captured, u32 tagged,
-			u32 vlan_id)
+// Begin with a frame of captured bytes.
+INLINE void parse_begin(struct parser *s, struct packet *out, u32 first, u32 captured)
 {
 	s->step = first;
 	s->at = 0;
@@ -172,10 +171,16 @@ INLINE void parse_begin(struct parser *s, struct packet *out, u32 first, u32 cap
 	s->ethernet = CUT;
 	s->key = 0;
 	s->header_bytes = 0;
-	s->tagged = tagged;
+	s->tagged = 0;
 	s->inside = 0;
 	s->tunnels = 0;
 	__builtin_memset(out, 0, sizeof(*out));
+}
+
+// The outermost VLAN tag was taken off the frame.
+INLINE void parse_vlan(struct parser *s, struct packet *out, u32 vlan_id)
+{
+	s->tagged = 1;
 	out->vlan_id = vlan_id;
 }
 

@@ -48,7 +48,7 @@ u32 decode(const u8 (*frames)[FRAME_BYTES + FRAME_SLACK], const u32 *captured, u
 
 		__builtin_memset(&s, 0xA5, sizeof(s));
 		__builtin_memset(&out[i], 0xA5, sizeof(out[i]));
-		parse_begin(&s, &out[i], first, captured[i], 0, 0);
+		parse_begin(&s, &out[i], first, captured[i]);
 		parse(&s, frames[i], &out[i], decapsulate, all_headers);
 		out[i].packets = 1;
 		header_bytes[i] = s.header_bytes;
