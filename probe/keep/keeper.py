@@ -58,9 +58,9 @@ class Keeper:
         self._offered = self._queue_full = 0
         self._queue: SlotWriter | None = None
         self._closed = False
-        frames = options.format == "pcapng"
+        self._frames = options.format == "pcapng"
         cells = shared_memory("netspectra-keep", CELLS_BYTES)
-        slots = shared_memory("netspectra-keep-records", 0 if frames else SLOTS_BYTES)
+        slots = shared_memory("netspectra-keep-records", 0 if self._frames else SLOTS_BYTES)
         try:
             self._cells = map_cells(cells)
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
@@ -79,7 +79,7 @@ class Keeper:
                 with contextlib.suppress(BrokenPipeError):  # why it ended is found out below
                     Setup(options, capture_options, dict(interfaces), cells, slots).send(work)
                 _await_ready(answers)
-                if not frames:
+                if not self._frames:
                     self._queue = SlotWriter(slots, work, answers)
             except BaseException:
                 self._stop(_KILL_SECONDS)
@@ -110,16 +110,18 @@ class Keeper:
 
         Does nothing for pcapng.
         """
-        if self._queue is None:
+        if self._frames:
             return
         self._offered += len(packets)
+        if self._queue is None:
+            return  # closed; counts() finds them missing
         for start in range(0, len(packets), SLOT_RECORDS):
             part = packets[start : start + SLOT_RECORDS]
             try:
                 if not self._queue.offer(part):
                     self._queue_full += len(part)
             except BrokenPipeError:
-                return  # counts() finds them missing
+                return
 
     def counts(self) -> KeepCounts:
         """Totals since the start."""
@@ -131,7 +133,7 @@ class Keeper:
             "disk_full": int(cells[Cell.DISK_FULL]),
             "write_failed": int(cells[Cell.WRITE_FAILED]),
         }
-        offered = int(cells[Cell.OFFERED]) if self._queue is None else self._offered
+        offered = int(cells[Cell.OFFERED]) if self._frames else self._offered
         kept = int(cells[Cell.KEPT])
         if ended:
             skipped["writer_ended"] = max(0, offered - kept - sum(skipped.values()))
@@ -148,6 +150,7 @@ class Keeper:
         """Keep what waits, end the last file and the process; may be called twice."""
         if not self._closed:
             self._closed = True
+            self._queue = None
             self._stop(_CLOSE_SECONDS)
 
     def __enter__(self) -> Self:
