@@ -156,6 +156,12 @@ class FlowTable:
         count = int(self._state[S_TOTALS])
         return int(self._totals[:count, 3].sum())
 
+    def open_panes(self) -> list[int]:
+        """Numbers of the panes that hold packets, ascending."""
+        count = int(self._state[S_TOTALS])
+        panes: list[int] = np.unique(self._totals[:count, T_PANE]).tolist()
+        return panes
+
     def absorb(self, packets: Words, *, stream: int, rate: int, follow: bool) -> None:
         """Add all packets: ``packets`` is the (n, 11) word view of records.
 

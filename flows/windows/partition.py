@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,27 @@ from schemas.record import Packets, as_words
 
 Hop = Literal["capture", "transport", "decode"]
 """Step before the window at which packets can be lost."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a partition knows of time, and what it has to tell when panes close.
+
+    Attributes:
+        watermarks: promise of each source, less the lateness.
+        released_ns: greatest promise of those that ended.
+        watermark_ns: of the partition.
+        boundary: first pane that is not closed; None before the first message.
+        seen: counted at capture points, in panes that are not closed.
+        drops: known to be missing, in panes that are not closed.
+    """
+
+    watermarks: Mapping[Hashable, int]
+    released_ns: int
+    watermark_ns: int
+    boundary: int | None
+    seen: tuple[Seen, ...]
+    drops: tuple[Drop, ...]
 
 
 @dataclass(frozen=True)
@@ -102,6 +123,29 @@ class PartitionAccumulator:
         """Register where packets come from; returns the number to absorb them with."""
         self._streams.append(stream)
         return len(self._streams) - 1
+
+    def moment(self) -> Moment:
+        """What is known of time; packets apart."""
+        return Moment(
+            dict(self._watermarks),
+            self._released_ns,
+            self._watermark_ns,
+            self._boundary,
+            tuple(self._seen),
+            tuple(self._drops),
+        )
+
+    def restore(self, moment: Moment) -> None:
+        """Go on from an earlier moment, without packets."""
+        self._watermarks = dict(moment.watermarks)
+        self._released_ns = moment.released_ns
+        self._watermark_ns = moment.watermark_ns
+        self._boundary = moment.boundary
+        self._seen, self._drops = list(moment.seen), list(moment.drops)
+
+    def open_panes(self) -> list[int]:
+        """Numbers of the panes that hold packets."""
+        return self._table.open_panes()
 
     def advance(self, source: Hashable, watermark_ns: int) -> None:
         """Promise that ``source`` brings nothing older, and let it hold the watermark back.

@@ -6,7 +6,7 @@ so that a replay makes the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -27,6 +27,9 @@ INGRESS_ONLY: Final = frozenset({int(Direction.INGRESS)})
 _FORGET_NS: Final = 3600 * 10**9
 Boot = tuple[str, str, bytes]
 """Tenant, probe and boot id: one start of a probe."""
+
+StreamKey = tuple[str, str, int, bool]
+"""Tenant, probe, sampling rate, whether tasks count only what came in."""
 
 
 class BadMessage(Exception):
@@ -96,7 +99,7 @@ class BatchReceiver:
         self._accumulator = accumulator
         self._config = config
         self._senders: dict[Boot, Sender] = {}
-        self._streams: dict[tuple[str, str, int, bool], tuple[int, dict[int, str]]] = {}
+        self._streams: dict[StreamKey, tuple[int, dict[int, str]]] = {}
         self._tenants: set[str] = set(config.tenants)
 
     def receive(self, header: BatchHeader, packets: Packets, log_time_ns: int) -> None:
@@ -137,6 +140,30 @@ class BatchReceiver:
         if header.goodbye:
             self._accumulator.release(boot)
 
+    def senders(self) -> Senders:
+        """What is known of the probes."""
+        return dict(self._senders)
+
+    def streams(self) -> tuple[tuple[StreamKey, dict[int, str]], ...]:
+        """Streams by number: what makes them different, and their interfaces' names."""
+        return tuple((key, dict(names)) for key, (_, names) in self._streams.items())
+
+    def tenants(self) -> tuple[str, ...]:
+        """Tenants that have a name of their own."""
+        return tuple(sorted(self._tenants))
+
+    def restore(
+        self,
+        senders: Senders,
+        streams: Sequence[tuple[StreamKey, Mapping[int, str]]],
+        tenants: Collection[str],
+    ) -> None:
+        """Go on from an earlier state; before anything was received."""
+        self._senders = dict(senders)
+        self._tenants.update(tenants)
+        for key, names in streams:
+            self._number(key, names)
+
     def _check(self, header: BatchHeader, packets: Packets) -> None:
         limit_ns = header.emit_time_ns + self._config.max_skew_ns
         newest_ns = int(packets["ts_ns"].max()) if len(packets) else 0
@@ -157,19 +184,22 @@ class BatchReceiver:
     def _stream(self, header: BatchHeader) -> int:
         tenant = self._accepted(header.tenant)
         several = self._config.ingress_of_several and len(header.interfaces) > 1
-        key = (tenant, header.probe, header.sampling_rate, several)
+        names = {index: name for name, index in header.interfaces.items()}
+        return self._number((tenant, header.probe, header.sampling_rate, several), names)
+
+    def _number(self, key: StreamKey, names: Mapping[int, str]) -> int:
         if key not in self._streams:
-            names: dict[int, str] = {}
+            known: dict[int, str] = {}
             stream = Stream(
                 *key[:3],
-                interfaces=names,
+                interfaces=known,
                 counted=True,
                 shipped=True,
-                directions=INGRESS_ONLY if several else None,
+                directions=INGRESS_ONLY if key[3] else None,
             )
-            self._streams[key] = (self._accumulator.add_stream(stream), names)
-        number, names = self._streams[key]
-        names.update({index: name for name, index in header.interfaces.items()})
+            self._streams[key] = (self._accumulator.add_stream(stream), known)
+        number, known = self._streams[key]
+        known.update(names)
         return number
 
     def _accepted(self, tenant: str) -> str:
