@@ -222,8 +222,7 @@ class Node:
             text=True,
         )
         if done.returncode:
-            last = (done.stdout.strip().splitlines() or ["no reason given"])[-1]
-            fail(f"can't format {self.directory}: {last}")
+            fail(f"can't format {self.directory}: {last_error(done.stdout)}")
 
     def launch(self, heap_mb: int) -> None:
         """Start the process, in a session of its own so that it outlives this one."""
@@ -398,7 +397,9 @@ def start(options: argparse.Namespace) -> None:
 def last_error(log: str) -> str:
     """What a log says last about a failure."""
     lines = log.strip().splitlines()
-    thrown = [line for line in lines if re.match(r"(Caused by: )?[\w.$]+(Exception|Error): ", line)]
+    thrown = [
+        line for line in lines if re.match(r"\s*(Caused by: )?[\w.$]+(Exception|Error): ", line)
+    ]
     return (thrown or lines or ["it wrote nothing"])[-1].strip()
 
 
@@ -441,7 +442,10 @@ def main() -> None:
             command.add_argument("--port", type=int, help="first of 2 a node in a row")
             command.add_argument("--heap-mb", type=int, default=HEAP_MB)
     options = parser.parse_args()
-    options.run(options)
+    try:
+        options.run(options)
+    except OSError as error:
+        fail(str(error))
 
 
 if __name__ == "__main__":
