@@ -161,7 +161,8 @@ class Agent:
             now_s = time.monotonic()
             if now_s >= next_cut_s:
                 self._cut(now_s)
-                next_cut_s = max(next_cut_s + CUT_EVERY_S, now_s)
+                missed = (now_s - next_cut_s) // CUT_EVERY_S
+                next_cut_s += (1 + missed) * CUT_EVERY_S
             full = count == len(self._buffer)
             if count == 0 and finished is not None and not self._paused and finished():
                 break

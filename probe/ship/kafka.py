@@ -35,6 +35,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 }
 _PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _REPORT_EVERY_S: Final = 5.0
+_SILENT_AFTER_S: Final = 3.0
 
 _log = logging.getLogger("netspectra.probe.kafka")
 _log.addHandler(logging.NullHandler())
@@ -105,6 +106,7 @@ class KafkaShipper:
         self._line: str | None = None
         self._reported_at = -_REPORT_EVERY_S
         self._unreachable_since: float | None = None
+        self._answered_at = 0.0
         self._fault: str | None = None
         connection: dict[str, Any] = {
             **_CONNECTION,
@@ -137,9 +139,13 @@ class KafkaShipper:
     @property
     def state(self) -> str:
         """How it stands with Kafka, in a word or two."""
-        if self._unreachable_since is None:
-            return "connected"
-        return f"unreachable for {time.monotonic() - self._unreachable_since:.0f} s"
+        now_s = time.monotonic()
+        if self._unreachable_since is not None:
+            return f"unreachable for {now_s - self._unreachable_since:.0f} s"
+        silent_s = now_s - self._answered_at
+        if self.in_flight_messages and silent_s > _SILENT_AFTER_S:
+            return f"silent for {silent_s:.0f} s"
+        return "connected"
 
     def ship(self, message: Message) -> None:
         """Hand a message over; returns at once.
@@ -166,6 +172,8 @@ class KafkaShipper:
         except KafkaException as error:
             self._fail(error.args[0])
             raise ShipError(self._fault) from None
+        if self.in_flight_messages == 0:
+            self._answered_at = time.monotonic()  # until now there was nothing to answer
         self.in_flight_bytes += size_bytes
         self.in_flight_messages += 1
         self.in_flight_packets += message.packets
@@ -212,6 +220,7 @@ class KafkaShipper:
             if error.code() not in _PURGED:
                 self._fail(error)
             return
+        self._answered_at = time.monotonic()
         self.delivered_messages += 1
         self.delivered_packets += packets
         if self._unreachable_since is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from probe.capture import CaptureFile
 from probe.live import CaptureCounts
-from schemas.record import PACKET, CapturePoint, Packets
+from schemas.record import PACKET, CapturePoint, Packets, as_words
 
 MAX_SPEED: Final = math.inf
 """As fast as packets are taken."""
@@ -92,12 +92,13 @@ class FileCapture:
         Raises:
             CaptureError: the next file can't be read.
         """
+        words = as_words(out)  # copied at once; records would be copied field by field
         done = 0
         while done < len(out) and not self._detached and (len(self._waiting) or self._fill()):
             count = min(self._due(), len(out) - done)
             if count == 0:
                 break
-            out[done : done + count] = self._waiting[:count]
+            words[done : done + count] = as_words(self._waiting[:count])
             self._latest_ns = int(self._due_ns[count - 1])
             self._waiting, self._due_ns = self._waiting[count:], self._due_ns[count:]
             done += count

@@ -125,6 +125,22 @@ def test_an_outage_is_told_and_so_is_its_end(
     assert "Kafka takes batches again" in lines[-1]
 
 
+def test_a_broker_that_is_silent_is_told(
+    kafka: MockKafka, shipper: KafkaShipper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connected and without an answer is a state of its own, until the answer comes."""
+    monkeypatch.setattr("probe.ship.kafka._SILENT_AFTER_S", 0.2)
+    shipper.ship(message(0))
+    until(shipper, lambda: shipper.in_flight_messages == 0)
+    assert shipper.state == "connected"
+    kafka.delay(1500)
+    shipper.ship(message(1))
+    assert shipper.state == "connected"
+    until(shipper, lambda: shipper.state.startswith("silent for"))
+    until(shipper, lambda: shipper.in_flight_messages == 0)
+    assert shipper.state == "connected"
+
+
 def test_lines_dont_come_in_floods(
     kafka: MockKafka, shipper: KafkaShipper, lines: list[str]
 ) -> None:

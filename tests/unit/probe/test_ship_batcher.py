@@ -97,29 +97,20 @@ def plain_scatter(
 def test_kernel_equals_its_plain_twin(
     count: int, size: int, records: int, seed: int, data: st.DataObject
 ) -> None:
-    """Buffers, counts and the place where it stops are those of plain Python."""
+    """Compiled or not: buffers, counts and the place where it stops are those of plain Python."""
     words = as_words(traffic(records, seed))
     start = data.draw(st.integers(0, records))
     fill = data.draw(st.lists(st.integers(0, size - 1), min_size=count, max_size=count))
     place = partitions(words, count).tolist()
     results = []
-    for plain in (False, True):
+    for kernel in (scatter, scatter.py_func, plain_scatter):
         buffers = np.zeros((count, size, PACKET_WORDS), np.uint64)
         filled, packets = np.array(fill, np.int64), np.zeros(count, np.int64)
-        if plain:
-            end = plain_scatter(words, start, buffers, filled, packets, place.__getitem__)
-        else:
-            end = scatter(
-                words,
-                start,
-                buffers,
-                filled,
-                packets,
-                np.uint64(PARTITION_SEED),
-                np.uint64(count),
-            )
+        seed_and_count = np.uint64(PARTITION_SEED), np.uint64(count)
+        last = (place.__getitem__,) if kernel is plain_scatter else seed_and_count
+        end = kernel(words, start, buffers, filled, packets, *last)
         results.append((end, buffers.tolist(), filled.tolist(), packets.tolist()))
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
 
 
 def test_a_full_partition_is_cut_at_once() -> None:
