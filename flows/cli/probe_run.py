@@ -26,14 +26,16 @@ from flows.cli.probe_route import own_traffic
 from flows.cli.probe_status import Status
 from flows.settings import Settings
 from probe import privileges
+from probe.capture.linktypes import ETHERNET
 from probe.errors import ShipError
+from probe.filters import keep_matching, rules_array
 from probe.keep import Keeper, KeepOptions, open_keeper
 from probe.live import CaptureOptions, LiveCapture
 from probe.ship.agent import Agent, AgentStatus
 from probe.ship.batcher import Batcher
 from probe.ship.kafka import KafkaOptions, KafkaShipper
 from probe.ship.replay import FileCapture
-from schemas.record import PACKET, CapturePoint
+from schemas.record import PACKET, CapturePoint, as_words
 
 FAILED: Final = 1
 INCOMPLETE: Final = 3
@@ -98,11 +100,11 @@ class Stop:
 
 def run(plan: Plan) -> int:
     """Capture and ship until a signal comes, or the files end; returns the exit code."""
-    start_s = time.monotonic()
     with contextlib.ExitStack() as undo:
         status = undo.enter_context(Status())
         stop = undo.enter_context(_stopped_by_signals())
         capture = _open(plan)
+        start_s = time.monotonic()
         session = _Session(plan, capture, status)
         undo.callback(session.close)
         for line in capture.choices:
@@ -222,15 +224,24 @@ def _open(plan: Plan) -> LiveCapture:
         return cast("LiveCapture", files)  # its mappings are dicts
     from probe.choose import open_capture
 
-    _compile()
+    _compile(plan.capture)
     return open_capture(plan.capture)
 
 
-def _compile() -> None:
-    """Have the kernels that shipping needs compiled, while their cache can be written."""
+def _compile(options: CaptureOptions) -> None:
+    """Have the kernels compiled while their cache can be read and written: root's, often."""
+    packets = np.zeros(1, PACKET)
     batcher = Batcher(partitions=1, tenant="", probe="", boot_id=bytes(16))
-    batcher.add(np.zeros(1, PACKET), emit_time_ns=0, watermark_ns=0)
-    batcher.cut(emit_time_ns=0, watermark_ns=0, counts=None)
+    batcher.add(packets, emit_time_ns=0, watermark_ns=0)
+    if options.method in ("auto", "packet"):
+        from probe.packet_socket.frames import READY, SLOT_BYTES
+        from probe.packet_socket.ring import FrameRing
+
+        slots = bytearray(2 * SLOT_BYTES)  # one alone would be another type of array
+        slots[0] = READY
+        FrameRing(slots, 1, ETHERNET, decapsulate=options.decapsulate).read(packets)
+        rules = rules_array(())
+        keep_matching(as_words(packets), rules, rules, np.empty(1, np.bool_))
 
 
 def _warn_of_own_traffic(plan: Plan, capture: LiveCapture, status: Status) -> None:
