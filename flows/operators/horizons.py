@@ -85,7 +85,9 @@ def merge_horizons(
         for (tenant, name), sketches in unit.sketches.items():
             panes[name][tenant] = sketches
         head = (f"{unit.topic}/{unit.partition}", unit.offset, unit.watermark_ns, unit.pane_ns)
-        return [(name, UnitUpdate(*head, by_tenant)) for name, by_tenant in panes.items()]
+        return [
+            (name, UnitUpdate(*head, by_tenant, unit.since_ns)) for name, by_tenant in panes.items()
+        ]
 
     def logic(state: tuple[Any, ...] | None) -> _HorizonLogic:
         return _HorizonLogic(TenantHorizons(horizons_ns, partitions, state))

@@ -84,7 +84,7 @@ def _window(group: TaskResults, result: WindowResult, context: Context) -> dict[
         "window_start": result.start_ns // _MS,
         "horizon": result.horizon_ns // _SECOND_NS,
         "task": group.task.name,
-        "complete": context.complete(result.start_ns, result.horizon_ns),
+        "complete": result.whole and context.complete(result.start_ns, result.horizon_ns),
     }
 
 

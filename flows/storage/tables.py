@@ -100,6 +100,14 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = MappingProxyType(
         "commits": _schema(
             topic=pa.string(), partition=pa.string(), offset=_U64, packets=_U64, bytes=_U64
         ),
+        "positions": _schema(
+            topic=pa.string(),
+            partition=pa.string(),
+            offset=_U64,
+            position=pa.string(),
+            settings_digest=pa.string(),
+            updated_at=WINDOW,
+        ),
         "loads": _schema(
             topic=pa.string(),
             content_id=pa.string(),

@@ -49,6 +49,7 @@ class WindowResult:
         revision: 1 for the first; 0 for late packets that came when it was gone, to be added.
         sketch: all that the revision knows; must not be changed.
         late_packets: of revision 0, how many packets it stands for.
+        whole: whether the run has seen all of it.
     """
 
     start_ns: int
@@ -56,6 +57,7 @@ class WindowResult:
     revision: int
     sketch: Sketch
     late_packets: int = 0
+    whole: bool = True
 
 
 @dataclass
@@ -105,8 +107,13 @@ class HorizonMerger:
         """Event time that all partitions have passed."""
         return min(self._watermarks.values())
 
-    def apply(self, update: TaskUpdate) -> list[WindowResult]:
-        """Merge a unit's panes; returns what is new to publish, in order of time."""
+    def apply(self, update: TaskUpdate, since_ns: int = 0) -> list[WindowResult]:
+        """Merge a unit's panes; returns what is new to publish, in order of time.
+
+        Args:
+            update: the unit's part.
+            since_ns: horizons that start earlier were not seen whole.
+        """
         before = self.watermark_ns
         strays: dict[tuple[int, int], _Window] = {}
         for pane in update.panes:
@@ -125,12 +132,12 @@ class HorizonMerger:
             self._watermarks.get(update.partition, 0), update.watermark_ns
         )
         late = [
-            WindowResult(*key, 0, window.sketch, window.packets)
+            WindowResult(*key, 0, window.sketch, window.packets, key[0] >= since_ns)
             for key, window in sorted(strays.items())
         ]
-        return late + self._publish(self.watermark_ns)
+        return late + self._publish(self.watermark_ns, since_ns)
 
-    def _publish(self, watermark_ns: int) -> list[WindowResult]:
+    def _publish(self, watermark_ns: int, since_ns: int) -> list[WindowResult]:
         results = []
         newest: dict[int, int] = {}
         closed = sorted(key for key in self._windows if sum(key) <= watermark_ns)
@@ -142,7 +149,8 @@ class HorizonMerger:
                 window.changed, window.snapshot = False, None
                 # The result is read later, while this window may go on changing.
                 window.owned = False
-                results.append(WindowResult(*key, window.revision, window.sketch))
+                whole = key[0] >= since_ns
+                results.append(WindowResult(*key, window.revision, window.sketch, whole=whole))
         for start_ns, horizon_ns in closed:
             if start_ns != newest[horizon_ns]:
                 del self._windows[start_ns, horizon_ns]

@@ -23,6 +23,7 @@ class UnitUpdate:
         watermark_ns: of the partition after the unit.
         pane_ns: length of a pane.
         panes: by tenant, in order of time.
+        since_ns: event time before which the partition's sketches may be missing.
     """
 
     partition: str
@@ -30,12 +31,14 @@ class UnitUpdate:
     watermark_ns: int
     pane_ns: int
     panes: Mapping[str, Sequence[PaneSketch]]
+    since_ns: int = 0
 
 
 class TenantHorizons:
     """Merges one task's panes into horizons, for each tenant that has been seen.
 
-    A tenant that a unit holds nothing of is told its watermark too: a horizon closes when all
+    A unit that was merged already is left out, so a source may begin before the place where a
+    snapshot was taken. A tenant that a unit holds nothing of is told its watermark too: a horizon closes when all
     partitions have passed its end, also those in which the tenant has no packets.
 
     Args:
@@ -52,12 +55,20 @@ class TenantHorizons:
     ) -> None:
         self._horizons_ns = tuple(horizons_ns)
         self._watermarks: dict[str, int] = dict.fromkeys(partitions, 0)
+        self._offsets: dict[str, int] = {}
         self._mergers: dict[str, HorizonMerger] = {}
+        self._since_ns = 0
         if state is not None:
             self._restore(state)
 
     def apply(self, update: UnitUpdate) -> list[tuple[str, list[WindowResult]]]:
         """Merge a unit's panes; returns what is new to publish by tenant."""
+        last = self._offsets.get(update.partition)
+        if last is None:
+            self._since_ns = max(self._since_ns, update.since_ns)
+        elif update.offset <= last:
+            return []
+        self._offsets[update.partition] = update.offset
         for tenant in update.panes:
             if tenant not in self._mergers:
                 self._mergers[tenant] = self._joining()
@@ -65,7 +76,7 @@ class TenantHorizons:
         self._watermarks[update.partition] = max(known, update.watermark_ns)
         head = (update.partition, update.offset, update.watermark_ns, update.pane_ns)
         results = [
-            (tenant, merger.apply(TaskUpdate(*head, update.panes.get(tenant, ()))))
+            (tenant, merger.apply(TaskUpdate(*head, update.panes.get(tenant, ())), self._since_ns))
             for tenant, merger in self._mergers.items()
         ]
         return [(tenant, published) for tenant, published in results if published]
@@ -79,14 +90,17 @@ class TenantHorizons:
     def snapshot(self) -> tuple[Any, ...]:
         """Immutable, picklable state."""
         tenants = tuple((name, merger.snapshot()) for name, merger in self._mergers.items())
-        return (STATE_VERSION, tuple(self._watermarks.items()), tenants)
+        watermarks, offsets = tuple(self._watermarks.items()), tuple(self._offsets.items())
+        return (STATE_VERSION, watermarks, offsets, self._since_ns, tenants)
 
     def _restore(self, state: tuple[Any, ...]) -> None:
-        version, watermarks, tenants = state
+        version = state[0]
         if version != STATE_VERSION:
             msg = f"recovery state has version {version}, this program reads {STATE_VERSION}"
             raise ValueError(msg)
+        _, watermarks, offsets, self._since_ns, tenants = state
         self._watermarks.update(watermarks)
+        self._offsets.update(offsets)
         for tenant, merger in tenants:
             self._mergers[tenant] = HorizonMerger(
                 self._horizons_ns, tuple(self._watermarks), merger

@@ -80,6 +80,8 @@ class Unit:
         seen: what probes counted at their capture points in these panes.
         drops: packets known to be missing from these panes.
         sketches: by tenant and task, in order of panes.
+        position: where to read on after this unit, for logs that are kept; else empty.
+        since_ns: event time before which this run has no sketches: it began there.
     """
 
     topic: str
@@ -95,6 +97,8 @@ class Unit:
     seen: tuple[Seen, ...]
     drops: tuple[Drop, ...]
     sketches: Mapping[tuple[str, str], list[PaneSketch]]
+    position: str = ""
+    since_ns: int = 0
 
     @property
     def empty(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -368,12 +370,15 @@ def test_gaps_between_packets_leave_nothing_behind() -> None:
         assert len(m.snapshot()[2]) <= 4
 
 
+_offsets = count()
+
+
 def share(partition: str, watermark_s: float, **tenants: list[tuple[int, list[int]]]) -> UnitUpdate:
     """A unit's part for one task: panes by tenant."""
     given = {name: update(partition, watermark_s, panes) for name, panes in tenants.items()}
     head = update(partition, watermark_s, [])
     panes = {name: each.panes for name, each in given.items()}
-    return UnitUpdate(partition, 0, head.watermark_ns, PANE_NS, panes)
+    return UnitUpdate(partition, next(_offsets), head.watermark_ns, PANE_NS, panes)
 
 
 def told(published: list[tuple[str, list[WindowResult]]]) -> dict[str, list[tuple[int, ...]]]:
@@ -398,6 +403,25 @@ def test_a_tenant_that_joins_late_is_late() -> None:
     assert told(horizons.apply(share("a", 201, blue=[(0, [3, 4])]))) == {
         "blue": [(0, 2, 0, 2, 2), (0, 60, 0, 2, 2)]
     }
+
+
+def test_a_unit_that_comes_again_is_merged_once() -> None:
+    """Neither at once nor after a snapshot does a repeated unit change anything."""
+    horizons = TenantHorizons((PANE_NS,), ["a"])
+    first, end = share("a", 1, red=[(0, [1, 2])]), share("a", 4)
+    horizons.apply(first)
+    restored = TenantHorizons((PANE_NS,), ["a"], horizons.snapshot())
+    assert restored.apply(first) == []
+    assert told(restored.apply(end)) == {"red": [(0, 2, 1, 2, 0)]}
+    assert restored.apply(end) == []
+
+
+def test_horizons_from_before_the_run_are_not_whole() -> None:
+    """Begun in the middle of a log without state, only what starts later is complete."""
+    horizons = TenantHorizons((PANE_NS, 60 * SECOND), ["a"])
+    unit = replace(share("a", 30, red=[(20, [1])]), since_ns=T0 + 20 * SECOND)
+    published = dict(horizons.apply(unit))["red"] + dict(horizons.apply(share("a", 60)))["red"]
+    assert [(r.horizon_ns // SECOND, r.whole) for r in published] == [(2, True), (60, False)]
 
 
 def test_tenants_survive_a_snapshot() -> None:
