@@ -68,13 +68,18 @@ def param(name: str, *more: Any) -> Any:
 def capturing(
     method: Method, end: End, missing: Missing, *directions: Direction, **more: Any
 ) -> Iterator[LiveCapture]:
-    """Capture at one end in some directions, both by default."""
+    """Capture at one end in some directions, both by default.
+
+    The marks of ``param`` have seen to all other needs; that tcx is missing shows only here.
+    """
     ways = {"directions": frozenset(directions)} if directions else {}
     options = CaptureOptions(interfaces=(DEVICE,), **ways, **method.options, **more)
     with inside(end.name):
         try:
             capture = open_capture(options)
         except Unavailable as reason:
+            if "tcx" not in str(reason):
+                raise
             missing("bpf", str(reason))
     with contextlib.closing(capture):
         yield capture
