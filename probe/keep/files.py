@@ -5,6 +5,9 @@ and a number that grows over restarts and tells their age. They have their final
 start. Each write ends where a block or a line ends, so a file can be read while it grows and
 after its writer has been killed; at worst its last block is cut.
 
+A file holds packets from the second in its name on, up to about the one in the name of the next:
+frames of several interfaces or processors may be a little out of order.
+
 Only regular files with such names are counted and deleted, whatever else the directory holds.
 """
 
@@ -114,8 +117,7 @@ class RotatedFiles:
             return
         with contextlib.suppress(OSError):  # the blocks are there; the tail is a courtesy
             self._append([memoryview(self._tail())])
-        os.close(self._file)
-        self._file = None
+        self._close()
 
     def _begin(self, ts_ns: int, size_bytes: int) -> None:
         self._others, last = _own_files(self._directory)
@@ -157,11 +159,14 @@ class RotatedFiles:
         self._size_bytes += size_bytes
         self._cells[Cell.KEPT_BYTES] += size_bytes
 
+    def _close(self) -> None:
+        assert self._file is not None
+        file, self._file = self._file, None  # closed even when that fails
+        os.close(file)
+
     def _abandon(self) -> None:
         """Close a file that can't grow; one without blocks goes."""
-        assert self._file is not None
-        os.close(self._file)
-        self._file = None
+        self._close()
         if self._size_bytes <= len(self._head):
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._directory)
@@ -201,7 +206,8 @@ class Keep:
 
     def close(self) -> None:
         """End the last file."""
-        self._files.finish()
+        with contextlib.suppress(OSError):
+            self._files.finish()
 
 
 def _own_files(directory: int) -> tuple[list[OwnFile], int]:

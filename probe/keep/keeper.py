@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -28,6 +29,11 @@ _CLOSE_SECONDS: Final = 10.0
 """Longest that the last writes may take."""
 
 _KILL_SECONDS: Final = 2.0
+_NEEDED: Final = re.compile(
+    "PATH|HOME|LANG|LC_.*|TZ|TMPDIR|XDG_CACHE_HOME|LD_LIBRARY_PATH|SUDO_[UG]ID|PYTHON.*|NUMBA_.*"
+)
+"""Variables that the writing process gets."""
+
 _MODULE: Final = "probe.keep.process"
 
 
@@ -213,7 +219,8 @@ def _await_ready(answers: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of the writing process: ours, with the place of our packages."""
+    """What the writing process needs of ours, none of the settings, and where our packages are."""
     packages = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (packages, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    needed = {name: value for name, value in os.environ.items() if _NEEDED.fullmatch(name)}
+    return {**needed, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}

@@ -52,7 +52,8 @@ _OF_KERNEL: Final = np.uint32(0)
 class FrameRing:
     """Frames of one interface as they pass, a block at a time.
 
-    Interfaces without an Ethernet header (tun, ipip) give IP packets.
+    Interfaces without an Ethernet header (tun, ipip) give IP packets. One that is removed gives
+    nothing more, whether or not another of its name comes.
 
     Args:
         name: of the interface.

@@ -38,6 +38,7 @@ _AT_NOTES: Final = 512
 _AT_WAYS: Final = 528
 _AT_NAMES: Final = 532
 _WORD_BYTES: Final = 48
+_NAME_BYTES: Final = 15
 
 _ICMP: Final = 1
 _ICMP6: Final = 58
@@ -57,7 +58,7 @@ class TextLines:
     """The lines of a file.
 
     Args:
-        interfaces: names by number; others are shown as ``#number``.
+        interfaces: names by number; those without one are shown as ``#number``.
 
     Attributes:
         head: what each file begins with: the columns' names.
@@ -65,9 +66,9 @@ class TextLines:
 
     def __init__(self, interfaces: Mapping[int, str]) -> None:
         self.head = f"# {COLUMNS}\n".encode()
-        names = [name.encode("utf-8", "surrogateescape") for name in interfaces.values()]
-        self._numbers = np.array(list(interfaces), np.int64)
-        self._words = word_table(names)
+        named = {number: _one_word(name) for number, name in interfaces.items() if name.split()}
+        self._numbers = np.array(list(named), np.int64)
+        self._words = word_table(named.values())
         self._out = np.empty(0, np.uint8)
         self.encode(np.zeros(1, PACKET))  # compiled while the folder for that may be written
 
@@ -92,6 +93,12 @@ def word_table(names: Iterable[bytes]) -> npt.NDArray[np.uint8]:
         table[row, 0] = len(word)
         table[row, 1 : 1 + len(word)] = np.frombuffer(word, np.uint8)
     return table
+
+
+def _one_word(name: str) -> bytes:
+    """A name as Linux would allow it: capture files may have names of any kind."""
+    word = "_".join(name.split()).encode("utf-8", "replace")
+    return word[:_NAME_BYTES].decode("utf-8", "ignore").encode()
 
 
 def _set(separator: str, bits: int, names: Mapping[int, str]) -> bytes:

@@ -177,6 +177,15 @@ def test_real_traffic(captures: Path, name: str) -> None:
     assert lines(packets) == [twin(friendly(record)) for record in packets]
 
 
+def test_odd_names_of_interfaces() -> None:
+    """Names of capture files are cut to 15 bytes without blanks; without one it is the number."""
+    packets = np.zeros(4, PACKET)
+    packets["if_index"] = range(4)
+    names = {0: "a b\tc", 1: "", 2: "ä" * 40, 3: "  "}
+    shown = b"".join(TextLines(names).encode(packets)).decode().splitlines()
+    assert [line.split(" ")[1] for line in shown] == ["a_b_c", "#1", "ä" * 7, "#3"]
+
+
 def test_head() -> None:
     """A file's first line names the columns."""
     assert TextLines(NAMES).head == f"# {COLUMNS}\n".encode()
