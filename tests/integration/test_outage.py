@@ -219,7 +219,8 @@ def test_an_outage_costs_only_what_is_counted(
     assert arrived + dropped == counted["seen"]
     assert sent is None or sent == counted["seen"]
     print(
-        f"{capture} ({counted['point']}), {outage_s} s: seen {counted['seen']}, arrived {arrived}, dropped {dropped}, "
+        f"{capture} ({counted['point']}), {outage_s} s: seen {counted['seen']}, "
+        f"arrived {arrived}, dropped {dropped}, "
         "memory before, with the queue full, before the restart, afterwards: "
         + ", ".join(f"{n / 1e6:.1f}" for n in (before_bytes, full_bytes, still_bytes, after_bytes))
         + " MB"
