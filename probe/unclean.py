@@ -39,10 +39,10 @@ class UncleanStop:
         boot_id: 16 bytes, zeros when it ended before it had one.
         counts: totals of its capture, up to when the last program was gone.
         sequences: (256,) uint64, the next sequence number of each partition.
-        packets_sent: (256,) uint64, packets that it handed over for each partition.
+        packets: (256,) uint64, packets that were sent to each partition.
     """
 
     boot_id: bytes
     counts: CaptureCounts
     sequences: npt.NDArray[np.uint64]
-    packets_sent: npt.NDArray[np.uint64]
+    packets: npt.NDArray[np.uint64]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import threading
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -71,7 +72,8 @@ class EbpfCapture:
 
     A record gets its time after its place in the ring, and a flow's packet after its table was
     found. So what isn't there at a look is younger than the look: when everything that was
-    there is read, the time of the look is the watermark.
+    there is read, the time of the look is the watermark. One thread may read while another
+    counts, detaches or closes.
 
     Attributes:
         point: TC or XDP.
@@ -105,6 +107,8 @@ class EbpfCapture:
         self._counting_flows = options.mode == "flows"
         self._watermark_ns = 0
         self._counts: CaptureCounts | None = None
+        self._detached = self._gave_flows = False
+        self._lock = threading.Lock()
         self._pins: Pins | None = None
         self._pins_missing: tuple[str, ...] = ()
         with contextlib.ExitStack() as undo:
@@ -133,14 +137,18 @@ class EbpfCapture:
 
     @property
     def aggregated(self) -> bool:
-        """Whether records may stand for a flow's packets of up to a second."""
-        return self._counting_flows or len(self._flows) > 0
+        """Whether records, as of the last read, may stand for a flow's packets of a second."""
+        return self._counting_flows or self._gave_flows or len(self._flows) > 0
 
     def read(self, out: Packets) -> int:
         """Copy what waits to ``out``, at most its length; returns how many. Never blocks.
 
         Once a second, when flows are counted, it takes some milliseconds to swap their tables.
         """
+        with self._lock:
+            return self._read(out)
+
+    def _read(self, out: Packets) -> int:
         now_ns = self._clock.now_ns()
         if self._clock.update():
             self._control["unix_offset_ns"] = self._clock.offset_ns
@@ -150,6 +158,7 @@ class EbpfCapture:
         if self._counting_flows and not len(self._flows):
             self._swap_if_due(now_ns)
         count = min(len(self._flows), len(out))
+        self._gave_flows = count > 0
         if count:
             out[:count] = self._flows[:count]
             self._flows = self._flows[count:]
@@ -171,8 +180,11 @@ class EbpfCapture:
 
     def detach(self) -> None:
         """Take no new packets; what waits can still be read. May be called twice."""
-        self._attachment.close()
-        self._stop_counting_flows()
+        with self._lock:
+            self._attachment.close()
+            if not self._detached:
+                self._detached = True
+                self._stop_counting_flows()
 
     def close(self, *, clean: bool = True) -> None:
         """Detach and give everything back; may be called twice.
@@ -183,11 +195,12 @@ class EbpfCapture:
         if self._counts is not None:
             return
         self.detach()
-        self._counts = self.counts()
-        self._close_pins(clean=clean)
-        self._tables.close()
-        self._ring.close()
-        self._loaded.close()
+        with self._lock:
+            self._counts = self.counts()
+            self._close_pins(clean=clean)
+            self._tables.close()
+            self._ring.close()
+            self._loaded.close()
 
     def _open_pins(self, options: CaptureOptions) -> None:
         assert options.name is not None
@@ -226,7 +239,7 @@ class EbpfCapture:
         while self._looks and self._looks[0][0] <= self._ring.consumed:
             self._ring_ns = self._looks.popleft()[1]
         complete_ns = self._ring_ns
-        if self.aggregated:
+        if self._counting_flows or len(self._flows):
             complete_ns = min(complete_ns, self._tables_ns)
         self._watermark_ns = max(self._watermark_ns, complete_ns + self._clock.offset_ns)
         return count
@@ -239,7 +252,7 @@ class EbpfCapture:
             self._flows = self._tables.take(offset_ns)
 
     def _choose_mode(self, now_ns: int) -> None:
-        if self._mode != "auto":
+        if self._mode != "auto" or self._detached:
             return
         sums = self._counters.read()
         aggregate = self._switch.check(
