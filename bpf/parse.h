@@ -90,8 +90,8 @@ struct parser {
 	struct packet outer; // the record before the first of them
 };
 
-// Each pass but the last eats a header, and none that leads to another is shorter than 4 bytes.
-#define MAX_PASSES (FRAME_BYTES / 4 + 1)
+// Each pass but the last gets past 8 bytes: an IP or extension header, or two tags of 4 bytes.
+#define MAX_PASSES (FRAME_BYTES / 8 + 1)
 
 // Unaligned loads. Those of BPF may be unaligned, but clang splits them when it is told so.
 #if defined(__bpf__) || defined(NETSPECTRA_BCC)
@@ -507,6 +507,9 @@ INLINE void parse(struct parser *s, const u8 *frame, struct packet *out, u32 dec
 		FORGET();
 		if (s->step == AT_RAW_IP)
 			at_raw_ip(s, frame);
+		FORGET();
+		if (s->step == AT_TAG)
+			at_tag(s, frame, out);
 		FORGET();
 		if (s->step == AT_TAG)
 			at_tag(s, frame, out);

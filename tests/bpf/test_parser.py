@@ -140,6 +140,10 @@ DEEPEST = {
     "ip in ip": nested(lambda: IP(src="1.2.3.4", dst="5.6.7.8"), 12, UDP(dport=9)),
     "ip in ip, cut": nested(lambda: IP(src="1.2.3.4"), 4, Raw(b"\x45" + bytes(18))),
     "gre in gre": nested(lambda: IP(src="1.2.3.4") / GRE(), 9, ip4() / UDP(dport=9)),
+    "snap": bytes.fromhex("020000000001020000000002 0040 aaaa03 000000 0806 0001") + bytes(40),
+    "snap of a length": bytes.fromhex("020000000001020000000002 0040 aaaa03 000000 05ff")
+    + bytes.fromhex("aaaa03 000000 0800")
+    + bytes(ip4() / UDP(dport=9)),
     "bridged by ethernet": bytes.fromhex("0200000000010200000000026558") + bytes(60),
 }
 FRAMES = [frame for link, frame in CASES.values() if link == ETHERNET] + list(DEEPEST.values())

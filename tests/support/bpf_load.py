@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -163,6 +166,26 @@ class Result:
     data: bytes
 
 
+def run_program(descriptor: int, frame: bytes, *, repeat: int = 1, context: bytes = b"") -> Result:
+    """Let the kernel run a program on a frame; for skbs the context is struct __sk_buff."""
+    frame_in = ctypes.create_string_buffer(frame, len(frame))
+    context_in = ctypes.create_string_buffer(context, len(context))
+    out = ctypes.create_string_buffer(len(frame) + 4096)
+    attr = TestRun(
+        prog_fd=descriptor,
+        data_size_in=len(frame),
+        data_in=ctypes.addressof(frame_in),
+        data_size_out=len(out),
+        data_out=ctypes.addressof(out),
+        repeat=repeat,
+        ctx_size_in=len(context),
+        ctx_in=ctypes.addressof(context_in) if context else 0,
+    )
+    bpf(TEST_RUN, attr)
+    verdict = ctypes.c_int32(attr.retval).value
+    return Result(verdict, attr.duration, out.raw[: attr.data_size_out])
+
+
 def libbpf() -> ctypes.CDLL:
     library = ctypes.CDLL("libbpf.so.1", use_errno=True)
     pointer, string = ctypes.c_void_p, ctypes.c_char_p
@@ -289,20 +312,7 @@ class Loaded:
         }
 
     def run(self, program: str, frame: bytes, *, repeat: int = 1, context: bytes = b"") -> Result:
-        out = ctypes.create_string_buffer(1 << 17)
-        attr = TestRun(
-            prog_fd=self.program_fd(program),
-            data_size_in=len(frame),
-            data_in=ctypes.cast(frame, ctypes.c_void_p).value or 0,
-            data_size_out=len(out),
-            data_out=ctypes.addressof(out),
-            repeat=repeat,
-            ctx_size_in=len(context),
-            ctx_in=(ctypes.cast(context, ctypes.c_void_p).value or 0) if context else 0,
-        )
-        bpf(TEST_RUN, attr)
-        verdict = ctypes.c_int32(attr.retval).value
-        return Result(verdict, attr.duration, out.raw[: attr.data_size_out])
+        return run_program(self.program_fd(program), frame, repeat=repeat, context=context)
 
     def counters(self) -> dict[str, int]:
         values = np.zeros(self.cpus, COUNTERS)
@@ -348,28 +358,35 @@ class Loaded:
             return np.zeros(0, FLOW_KEY), np.zeros((0, self.cpus), FLOW_VALUE)
         return np.concatenate(keys), np.stack(values)
 
-    def read(self) -> Packets:
-        """Take what waits in the ring."""
-        import mmap
-
-        page = mmap.PAGESIZE
-        fd = self.map_fd("packets")
-        size = self.ring_bytes
+    @contextlib.contextmanager
+    def _ring(self) -> Iterator[tuple[mmap.mmap, mmap.mmap]]:
+        """The page with the consumer's position, and the producer's page with the data twice."""
+        fd, page = self.map_fd("packets"), mmap.PAGESIZE
+        size = page + 2 * self.ring_bytes
         with (
             mmap.mmap(fd, page) as consumer,
-            mmap.mmap(fd, page + 2 * size, prot=mmap.PROT_READ, offset=page) as rest,
+            mmap.mmap(fd, size, prot=mmap.PROT_READ, offset=page) as producer,
         ):
-            head = int.from_bytes(consumer[:8], "little")
-            tail = int.from_bytes(rest[:8], "little")
-            records = b""
+            yield consumer, producer
+
+    def read(self) -> Packets:
+        """Take what waits in the ring."""
+        records = []
+        with self._ring() as (consumer, producer):
+            head, tail = (int.from_bytes(page[:8], "little") for page in (consumer, producer))
             while head < tail:
-                at = page + head % size
-                header = int.from_bytes(rest[at : at + 4], "little")
-                assert header == PACKET.itemsize, hex(header)
-                records += rest[at + 8 : at + 8 + header]
-                head += 8 + header
+                at = mmap.PAGESIZE + head % self.ring_bytes
+                size = int.from_bytes(producer[at : at + 4], "little")
+                assert size == PACKET.itemsize, hex(size)
+                records.append(producer[at + 8 : at + 8 + size])
+                head += 8 + size
             consumer[:8] = head.to_bytes(8, "little")
-        return np.frombuffer(records, PACKET)
+        return np.frombuffer(b"".join(records), PACKET)
+
+    def skip(self) -> None:
+        """Forget what waits in the ring."""
+        with self._ring() as (consumer, producer):
+            consumer[:8] = producer[:8]
 
     def close(self) -> None:
         if self.object:
