@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -41,6 +42,8 @@ class PacketSocketCapture:
 
     point = CapturePoint.AF_PACKET
     aggregated = False
+    choices: tuple[str, ...] = ()
+    interfaces: Mapping[int, str]
 
     def __init__(self, options: CaptureOptions) -> None:
         if options.mode == "flows":
