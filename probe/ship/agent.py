@@ -32,6 +32,7 @@ _DRAIN_S: Final = 0.5
 """Quiet time after which what is unaccounted for isn't waited for."""
 _LEAST_FLUSH_S: Final = 1.0
 _RATE_TICKS: Final = 6
+_WELL_BELOW: Final = 0.5
 
 _log = logging.getLogger("netspectra.probe")
 _log.addHandler(logging.NullHandler())
@@ -105,6 +106,7 @@ class Agent:
         self._buffer = np.empty(_READ_RECORDS, PACKET)
         self._stopping = False
         self._paused = False
+        self._pause_told = False
         self._counts = CaptureCounts(0)
         self._ticks: deque[tuple[float, int]] = deque(maxlen=_RATE_TICKS)
 
@@ -170,15 +172,9 @@ class Agent:
 
     def _read(self) -> int:
         """Read what waits, if there is room for it; returns the number of records."""
-        paused = not self._shipper.room
-        if paused != self._paused:
-            self._paused = paused
-            self._report(
-                "Kafka takes less than is captured: the queue is full, packets drop in the kernel"
-                if paused
-                else "the queue has room again"
-            )
-        if paused:
+        self._paused = not self._shipper.room
+        self._tell_pause()
+        if self._paused:
             return 0
         watermark_ns = self._capture.watermark_ns()
         count = self._capture.read(self._buffer)
@@ -195,6 +191,18 @@ class Agent:
                 )
             )
         return count
+
+    def _tell_pause(self) -> None:
+        """Report when the queue is full and when it is well below that, not each change between."""
+        if self._paused and not self._pause_told:
+            self._pause_told = True
+            self._report(
+                "Kafka takes less than is captured: the queue is full, packets wait in the ring "
+                "and drop when that is full too"
+            )
+        elif self._pause_told and self._shipper.fill < _WELL_BELOW:
+            self._pause_told = False
+            self._report("the queue to Kafka has room again")
 
     def _cut(self, now_s: float) -> None:
         self._counts = self._capture.counts()

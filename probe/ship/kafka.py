@@ -35,6 +35,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 }
 _PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _REPORT_EVERY_S: Final = 5.0
+_REMIND_EVERY_S: Final = 60.0
 _SILENT_AFTER_S: Final = 3.0
 
 _log = logging.getLogger("netspectra.probe.kafka")
@@ -82,7 +83,8 @@ class KafkaShipper:
 
     Args:
         options: where to.
-        report: told a line when something happens to the connection, at most every 5 seconds.
+        report: told a line when something happens to the connection, at most every 5 seconds, in
+            an outage every minute.
 
     Attributes:
         partitions: of the topic.
@@ -104,7 +106,8 @@ class KafkaShipper:
         self._options = options
         self._report = report
         self._line: str | None = None
-        self._reported_at = -_REPORT_EVERY_S
+        self._reported_at = -_REMIND_EVERY_S
+        self._outage_told = False
         self._unreachable_since: float | None = None
         self._answered_at = 0.0
         self._fault: str | None = None
@@ -129,12 +132,17 @@ class KafkaShipper:
         self.waiting = [0] * self.partitions
 
     @property
+    def fill(self) -> float:
+        """How full the queue is: 0 empty, 1 or more full."""
+        return max(
+            self.in_flight_bytes / self._options.queue_bytes,
+            self.in_flight_messages / self._options.queue_messages,
+        )
+
+    @property
     def room(self) -> bool:
         """Whether more packets may be taken in."""
-        return (
-            self.in_flight_bytes < self._options.queue_bytes
-            and self.in_flight_messages < self._options.queue_messages
-        )
+        return self.fill < 1
 
     @property
     def state(self) -> str:
@@ -187,9 +195,11 @@ class KafkaShipper:
         """
         self._producer.poll(timeout_s)
         now = time.monotonic()
-        if self._line is not None and now - self._reported_at >= _REPORT_EVERY_S:
+        every_s = _REMIND_EVERY_S if self._outage_told else _REPORT_EVERY_S
+        if self._line is not None and now - self._reported_at >= every_s:
             self._report(self._line)
             self._line, self._reported_at = None, now
+            self._outage_told = self._unreachable_since is not None
         if self._fault is not None:
             raise ShipError(self._fault)
 
@@ -226,6 +236,7 @@ class KafkaShipper:
         if self._unreachable_since is not None:
             away_s = time.monotonic() - self._unreachable_since
             self._unreachable_since = None
+            self._outage_told = False
             self._line = f"Kafka takes batches again, after {away_s:.0f} s"
 
     def _on_error(self, error: Any) -> None:

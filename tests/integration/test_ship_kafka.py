@@ -111,6 +111,7 @@ def test_an_outage_is_told_and_so_is_its_end(
 ) -> None:
     """The state says for how long, lines come when it begins and ends, what waits is delivered."""
     monkeypatch.setattr("probe.ship.kafka._REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("probe.ship.kafka._REMIND_EVERY_S", 0.0)
     assert shipper.state == "connected"
     shipper.ship(message(0))
     until(shipper, lambda: shipper.in_flight_messages == 0)
@@ -142,9 +143,13 @@ def test_a_broker_that_is_silent_is_told(
 
 
 def test_lines_dont_come_in_floods(
-    kafka: MockKafka, shipper: KafkaShipper, lines: list[str]
+    kafka: MockKafka,
+    shipper: KafkaShipper,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An outage with many failed connections is one line until some seconds have passed."""
+    """An outage with many failed connections is one line for a long time."""
+    monkeypatch.setattr("probe.ship.kafka._REPORT_EVERY_S", 0.1)
     kafka.down()
     shipper.ship(message(0))
     until(shipper, lambda: bool(lines))
