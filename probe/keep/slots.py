@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from probe.keep.cells import map_bytes
-from schemas.record import PACKET, PACKET_BYTES, Packets
+from schemas.record import PACKET, PACKET_BYTES, PACKET_WORDS, Packets, as_words
 
 SLOTS: Final = 64
 SLOT_RECORDS: Final = 8192
@@ -36,7 +36,9 @@ class SlotWriter:
     """
 
     def __init__(self, memory: int, work: int, returned: int) -> None:
-        self._slots = map_bytes(memory, SLOTS_BYTES).view(PACKET).reshape(SLOTS, SLOT_RECORDS)
+        # As words: numpy copies records field by field, words at once.
+        words = map_bytes(memory, SLOTS_BYTES).view(np.uint64)
+        self._slots = words.reshape(SLOTS, SLOT_RECORDS, PACKET_WORDS)
         self._work = work
         self._returned = returned
         self._free = list(range(SLOTS))
@@ -48,6 +50,7 @@ class SlotWriter:
 
         Raises:
             BrokenPipeError: nobody reads any more.
+            ValueError: the records are not contiguous.
         """
         if not self._free:
             try:
@@ -58,7 +61,7 @@ class SlotWriter:
                 raise BrokenPipeError
             self._free.extend(returned)
         slot = self._free.pop()
-        self._slots[slot, : len(records)] = records
+        self._slots[slot, : len(records)] = as_words(records)
         # The pipe holds thousands of tokens, and there are never more than slots.
         os.write(self._work, _TOKEN.pack(slot, len(records)))
         return True
