@@ -78,7 +78,7 @@ def drop(user: str | None = None, keep: Collection[str] = ()) -> str:
         PrivilegeError: there is no such user, or something could not be dropped; going on would
             mean to run with more than the caller believes.
     """
-    account = _account(user)
+    account = account_of(user)
     before = capabilities("CapPrm")
     kept = frozenset(keep) & before
     libc = ctypes.CDLL(None, use_errno=True)
@@ -94,7 +94,10 @@ def drop(user: str | None = None, keep: Collection[str] = ()) -> str:
             os.setresgid(account.gid, account.gid, account.gid)
             os.setresuid(account.uid, account.uid, account.uid)
     except OSError as error:
-        msg = f"can't become the user {account.name}: {error.strerror}; see --user"
+        msg = (
+            f"can't become the user {account.name}: {error.strerror}; with --user "
+            f"{os.geteuid()} the probe stays who it is, without capabilities"
+        )
         raise PrivilegeError(msg) from error
     _set_capabilities(libc, kept)
     _control(libc, _KEEP_CAPS, 0)
@@ -122,8 +125,12 @@ def works_without(check: Callable[[], object], user: str | None = None) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def _account(user: str | None) -> Account:
-    """The account that is meant."""
+def account_of(user: str | None) -> Account:
+    """The account that `drop` would become.
+
+    Raises:
+        PrivilegeError: there is none of that name.
+    """
     if user is None and os.geteuid() != 0:
         user = str(os.geteuid())
     if user is None:

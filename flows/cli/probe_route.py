@@ -12,6 +12,7 @@ from typing import Final
 from probe.filters import PROTOCOLS, Rule
 
 _DEFAULT_PORT: Final = "9092"
+_LAST_PORT: Final = 65_535
 _NLMSG_ERROR: Final = 2
 _RTM_GETROUTE, _NLM_F_REQUEST = 26, 1
 _RTA_DST, _RTA_OIF = 1, 4
@@ -49,12 +50,12 @@ def addresses(brokers: str) -> list[tuple[str, int]]:
     found = []
     for broker in brokers.split(","):
         match = re.fullmatch(r"(?:\w+://)?(?:\[(.+)\]|([^:]+))(?::(\d+))?", broker.strip())
-        if not match:
+        host, port = (match[1] or match[2], match[3] or _DEFAULT_PORT) if match else ("", "0")
+        if not host or int(port) > _LAST_PORT:
             continue
-        host, port = match[1] or match[2], match[3] or _DEFAULT_PORT
         try:
             answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError, OverflowError):
+        except (OSError, UnicodeError):
             continue
         found += [(str(answer[4][0]), int(answer[4][1])) for answer in answers]
     return list(dict.fromkeys(found))
@@ -62,7 +63,7 @@ def addresses(brokers: str) -> list[tuple[str, int]]:
 
 def matches(rule: Rule, address: str, port: int) -> bool:
     """Whether a rule matches the TCP traffic of a service."""
-    low, high = rule.ports or (0, 65_535)
+    low, high = rule.ports or (0, _LAST_PORT)
     there = rule.network is None or ipaddress.ip_address(address) in rule.network
     return there and low <= port <= high and rule.ip_proto in (None, PROTOCOLS["tcp"])
 

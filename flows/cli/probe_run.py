@@ -224,6 +224,7 @@ def _open(plan: Plan) -> LiveCapture:
         return cast("LiveCapture", files)  # its mappings are dicts
     from probe.choose import open_capture
 
+    privileges.account_of(plan.user)  # a wrong name is told before anything is attached
     _compile(plan.capture)
     return open_capture(plan.capture)
 

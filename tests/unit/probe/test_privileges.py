@@ -200,6 +200,21 @@ print("null")
     text = run(script)
     assert text is not None, "went on"
     assert "PrivilegeError: can't become the user nobody: Operation not permitted" in text
+    assert "with --user 0 the probe stays who it is, without capabilities" in text
+
+
+@pytest.mark.usefixtures("as_root")
+def test_what_works_without_privileges_is_tried_in_a_child() -> None:
+    """The trial tells what would work, in a process of its own: this one keeps everything."""
+    script = """
+import json, os
+from probe.privileges import capabilities, works_without
+answers = [works_without(os.getpid), works_without(lambda: os.setuid(0))]
+print(json.dumps([answers, os.geteuid(), "SETUID" in capabilities()]))
+"""
+    answers = run(script)
+    assert isinstance(answers, list), answers
+    assert answers == [[True, False], 0, True]
 
 
 def test_without_privileges_nothing_changes() -> None:
