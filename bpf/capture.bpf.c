@@ -83,7 +83,8 @@ INLINE int count_flow(struct scratch *s, u64 unix_offset_ns)
 	value->bytes = packet->wire_bytes;
 	value->first_ns = now_ns;
 	value->last_ns = now_ns;
-	__builtin_memcpy(value->src_mac, packet->src_mac, 12);
+	__builtin_memcpy(value->src_mac, packet->src_mac, sizeof(value->src_mac));
+	__builtin_memcpy(value->dst_mac, packet->dst_mac, sizeof(value->dst_mac));
 	value->tcp_flags = packet->tcp_flags;
 	value->ttl = packet->ttl;
 	value->tos = packet->tos;
@@ -129,14 +130,9 @@ INLINE void record(struct scratch *s, struct counters *counters)
 		counters->ring_full += packets;
 }
 
-// The compiler mustn't know the range, or it takes away the comparison that the verifier needs.
-INLINE u64 at_most_a_frame(u64 bytes)
-{
-	if (bytes > FRAME_BYTES)
-		bytes = FRAME_BYTES;
-	asm volatile("" : "+r"(bytes));
-	return bytes;
-}
+// Hide from the compiler what it knows of a number: it would leave out comparisons that the
+// verifier needs, or calculate with addresses, which the verifier forbids.
+#define OPAQUE(x) asm volatile("" : "+r"(x))
 
 // What is on the wire: of a coalesced buffer each segment, with all headers; a VLAN tag in each.
 INLINE void measure_skb(struct __sk_buff *skb, struct packet *packet, u32 header_bytes)
@@ -160,19 +156,27 @@ INLINE void measure_skb(struct __sk_buff *skb, struct packet *packet, u32 header
 	packet->packets = segments;
 }
 
+// Copy the first bytes, FRAME_BYTES at most, of however many pieces; how many, 0 if it can't.
+INLINE u32 load_skb(struct __sk_buff *skb, u8 *frame)
+{
+	u64 bytes = skb->len < FRAME_BYTES ? skb->len : FRAME_BYTES;
+
+	OPAQUE(bytes);
+	if (bytes < 1 || bytes > FRAME_BYTES || bpf_skb_load_bytes(skb, 0, frame, bytes))
+		return 0;
+	return bytes;
+}
+
 INLINE int capture_skb(struct __sk_buff *skb, u32 first, u32 direction)
 {
 	struct scratch *s = my_scratch();
 	struct counters *counters = my_counters();
-	u64 captured = at_most_a_frame(skb->len);
 	struct packet *packet;
 
 	if (!s || !counters)
 		return NEXT;
-	if (captured < 1 || captured > FRAME_BYTES || bpf_skb_load_bytes(skb, 0, s->frame, captured))
-		captured = 0;
 	packet = &s->packet;
-	parse_begin(&s->parser, packet, first, captured);
+	parse_begin(&s->parser, packet, first, load_skb(skb, s->frame));
 	if (skb->vlan_present)
 		parse_vlan(&s->parser, packet, skb->vlan_tci & 0xFFF);
 	parse(&s->parser, s->frame, packet, knobs.decapsulate, skb->gso_size);
@@ -210,13 +214,23 @@ int tc_egress_ip(struct __sk_buff *skb)
 	return capture_skb(skb, AT_RAW_IP, EGRESS);
 }
 
-// Copy what the pointers span, at most FRAME_BYTES; for kernels without bpf_xdp_load_bytes.
-INLINE u32 copy_linear(u8 *frame, const u8 *data, const u8 *data_end)
+INLINE u32 load_xdp(struct xdp_md *xdp, u8 *frame, u64 length)
+{
+	u64 bytes = length < FRAME_BYTES ? length : FRAME_BYTES;
+
+	OPAQUE(bytes);
+	if (bytes < 1 || bytes > FRAME_BYTES || bpf_xdp_load_bytes(xdp, 0, frame, bytes))
+		return 0;
+	return bytes;
+}
+
+// The same of what the pointers span, for kernels without bpf_xdp_load_bytes.
+INLINE u32 load_linear(u8 *frame, const u8 *data, const u8 *data_end)
 {
 	u32 n = 0;
 
 	while (n < FRAME_BYTES) {
-		asm volatile("" : "+r"(data)); // or the compiler calculates with addresses
+		OPAQUE(data);
 		if (data + 8 > data_end)
 			break;
 		*(u64 *)(frame + n) = *(const u64 *)data;
@@ -224,7 +238,7 @@ INLINE u32 copy_linear(u8 *frame, const u8 *data, const u8 *data_end)
 		n += 8;
 	}
 	while (n < FRAME_BYTES) {
-		asm volatile("" : "+r"(data));
+		OPAQUE(data);
 		if (data + 1 > data_end)
 			break;
 		frame[n++] = *data++;
@@ -238,18 +252,16 @@ int xdp_capture(struct xdp_md *xdp)
 	struct scratch *s = my_scratch();
 	struct counters *counters = my_counters();
 	const u8 *data = (const u8 *)(long)xdp->data, *data_end = (const u8 *)(long)xdp->data_end;
-	u64 length = data_end - data, captured;
+	u32 length = data_end - data, captured;
 	struct packet *packet;
 
 	if (!s || !counters)
 		return XDP_PASS;
 	if (has_xdp_load_bytes()) {
 		length = bpf_xdp_get_buff_len(xdp);
-		captured = at_most_a_frame(length);
-		if (captured < 1 || captured > FRAME_BYTES || bpf_xdp_load_bytes(xdp, 0, s->frame, captured))
-			captured = 0;
+		captured = load_xdp(xdp, s->frame, length);
 	} else {
-		captured = copy_linear(s->frame, data, data_end);
+		captured = load_linear(s->frame, data, data_end);
 	}
 	packet = &s->packet;
 	parse_begin(&s->parser, packet, AT_ETHERNET, captured);
