@@ -44,6 +44,7 @@ _CONNECT_S: Final = 3.0
 """Time for one try to reach Kafka."""
 
 _AGAIN_S: Final = 1.0
+_READ_RECORDS: Final = 16_384
 _UNREACHABLE: Final = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -120,8 +121,7 @@ def run(plan: Plan) -> int:
         if shipper is not None:
             error = session.ship(shipper, stop)
         else:
-            capture.detach()
-            session.note(capture.counts())
+            session.leave()
     kept = session.keeper.counts() if session.keeper else None
     elapsed_s = time.monotonic() - start_s
     print(probe_status.summary(session.sample(), plan.name, elapsed_s, kept), flush=True)
@@ -157,6 +157,14 @@ class _Session:
             paused=True,
             aggregated=self.capture.aggregated,
         )
+
+    def leave(self) -> None:
+        """End without having shipped anything: count what waits, which some count when read."""
+        self.capture.detach()
+        buffer = np.empty(_READ_RECORDS, PACKET)
+        while self.capture.read(buffer):
+            pass
+        self.note(self.capture.counts())
 
     def sample(self) -> AgentStatus:
         """How it goes; tells what troubles the keeper on the way."""
