@@ -71,14 +71,15 @@ def load(request: LoadRequest, files: LoadFiles) -> BccObject:
             *write_headers(Path(folder)),
             "-DNETSPECTRA_BCC",
             f"-DRING_BYTES={request.ring_bytes}",
+            f"-DFLOW_ENTRIES={request.flow_entries}",
             f"-DKNOBS={knobs_initializer(request.knobs)}",
         )
         with _environment("BCC_KERNEL_SOURCE", folder), _stderr() as said:
             try:
-                module = bcc.BPF(text=inlined(files.source), cflags=list(options))
+                module = bcc.BPF(text=inlined(files.source).encode(), cflags=list(options))
             except Exception as error:  # BCC raises nothing narrower
                 error.add_note(said())
-                msg = f"BCC: {files.source.name} doesn't compile ({error})"
+                msg = f"BCC: {files.source.name} doesn't compile ({str(error)[:100]})"
                 raise Unavailable(msg) from error
             try:
                 programs = {name: _load_program(module, name) for name in request.programs}
@@ -92,7 +93,7 @@ def load(request: LoadRequest, files: LoadFiles) -> BccObject:
 def _load_program(module: Any, name: str) -> int:
     try:
         kind = _XDP if name.startswith("xdp") else _SCHED_CLS
-        return int(module.load_func(name, kind).fd)
+        return int(module.load_func(name.encode(), kind).fd)
     except Exception as error:  # BCC raises nothing narrower, and hides the number in the text
         number = errno.EPERM if "super-user" in str(error) else errno.EINVAL
         raise OSError(number, str(error)) from error

@@ -60,6 +60,10 @@ class Netlink:
         self._socket.bind((0, 0))
         self._sequence = 0
 
+    def close(self) -> None:
+        """No more requests."""
+        self._socket.close()
+
     def request(
         self,
         kind: int,
@@ -148,7 +152,7 @@ class Filters:
         self._attached += [(if_index, parent, handle, info) for handle, parent, info in told]
 
     def remove(self) -> None:
-        """Remove what was attached; a device that is gone has taken it along."""
+        """Remove what was attached, at the end; a device that is gone has taken it along."""
         for if_index, parent, handle, info in self._attached:
             with contextlib.suppress(OSError):
                 kind = attribute(_KIND, b"bpf\0")
@@ -157,6 +161,7 @@ class Filters:
             with contextlib.suppress(OSError):
                 if not any(self._others(if_index, parent) for parent in PARENTS.values()):
                     self._netlink.request(DEL_QDISC, _ACK, if_index, ROOT, QDISC)
+        self._netlink.close()
 
     def _others(self, if_index: int, parent: int) -> bool:
         return bool(self._netlink.request(GET_FILTER, _DUMP, if_index, parent))

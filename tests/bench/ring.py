@@ -24,7 +24,7 @@ from probe.ebpf.loaded import LoadFiles, LoadRequest
 from probe.ebpf.ring import Ring
 from probe.live import CaptureOptions
 from schemas.record import PACKET
-from tests.support.ebpf import test_run
+from tests.support.ebpf import run_program
 
 BURST_S = 0.0005
 NAP_S = 0.002
@@ -38,7 +38,7 @@ def generate(program_fd: int, rate: float, seconds: float) -> None:
         if rate and sent > elapsed * rate:
             time.sleep(BURST_S / 10)
             continue
-        test_run(program_fd, burst)
+        run_program(program_fd, burst)
         sent += burst
     print(f"{sent / elapsed:.0f}")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import struct
 
 from probe.ebpf import syscalls
+from tests.support.namespaces import DEVICE, End, inside, run
 
 PROG_TEST_RUN = 10
 
@@ -15,7 +17,7 @@ UDP_FRAME = bytes.fromhex(
 """A UDP packet of 114 bytes."""
 
 
-def test_run(program_fd: int, repeat: int, frame: bytes = UDP_FRAME) -> None:
+def run_program(program_fd: int, repeat: int, frame: bytes = UDP_FRAME) -> None:
     """Let the kernel run a program on a frame (``BPF_PROG_TEST_RUN``)."""
     data = ctypes.create_string_buffer(frame, len(frame))
     attr = ctypes.create_string_buffer(
@@ -27,4 +29,45 @@ def test_run(program_fd: int, repeat: int, frame: bytes = UDP_FRAME) -> None:
     syscalls.bpf(PROG_TEST_RUN, attr)
 
 
-test_run.__test__ = False  # type: ignore[attr-defined]
+PROG_LOAD = 5
+PROG_QUERY = 16
+SCHED_CLS = 3
+DROP = 2
+
+
+def load_dropping() -> int:
+    """Load a TC program that drops everything; returns its descriptor."""
+    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, DROP, 0x95, 0, 0, 0)
+    text = ctypes.create_string_buffer(code, len(code))
+    name = ctypes.create_string_buffer(b"GPL")
+    layout = struct.pack(
+        "<IIQQ", SCHED_CLS, len(code) // 8, ctypes.addressof(text), ctypes.addressof(name)
+    )
+    return syscalls.bpf(PROG_LOAD, ctypes.create_string_buffer(layout, 128))
+
+
+def tcx_programs(if_index: int, egress: bool) -> int:
+    """How many programs are attached to a device by tcx, in this network namespace."""
+    kind = syscalls.AttachType.TCX_EGRESS if egress else syscalls.AttachType.TCX_INGRESS
+    attr = ctypes.create_string_buffer(struct.pack("<II", if_index, kind), 128)
+    syscalls.bpf(PROG_QUERY, attr)
+    return int(struct.unpack_from("<I", attr, 24)[0])
+
+
+def attached(end: End) -> list[str]:
+    """What is attached to the end's device: tcx, clsact and XDP."""
+    with inside(end.name):
+        found = [
+            f"tcx {way}"
+            for way in ("ingress", "egress")
+            if tcx_programs(end.if_index, way == "egress")
+        ]
+        show = ("tc", "filter", "show", "dev", DEVICE)
+        ways = ("ingress", "egress")
+        found += [f"clsact {way}" for way in ways if "netspectra" in run(end.name, *show, way)]
+        if "clsact" in run(end.name, "tc", "qdisc", "show", "dev", DEVICE):
+            found.append("clsact")
+        link = run(end.name, "ip", "-details", "link", "show", DEVICE)
+        if mode := re.search(r"\b(xdpgeneric|xdp)\b", link):
+            found.append(mode[1])
+    return found

@@ -1,0 +1,182 @@
+"""What is pinned outlives a kill, and tells the next start what was lost."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.ebpf.capture import EbpfCapture, open_ebpf
+from probe.ebpf.loaded import LoadFiles
+from probe.errors import LiveError
+from probe.live import CaptureOptions
+from probe.unclean import MAX_PARTITIONS
+from schemas.record import PACKET
+from tests.support.ebpf import UDP_FRAME
+from tests.support.namespaces import DEVICE, End, inside, pair, send
+
+pytestmark = [pytest.mark.requires("bpf", "netns", "libbpf")]
+ROOT = Path(__file__).parents[2]
+BOOT_ID = bytes(range(100, 116))
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    if LIBC.mount(b"bpf", os.fsencode(tmp_path), b"bpf", 0, None):
+        pytest.skip(f"no BPF file system can be mounted ({os.strerror(ctypes.get_errno())})")
+    yield tmp_path
+    LIBC.umount2(os.fsencode(tmp_path), 2)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[End, End]]:
+    if not LoadFiles().compiled.is_file():
+        pytest.skip("no compiled programs; make bpf")
+    with pair() as both:
+        yield both
+
+
+def opened(end: End, bpffs: Path, name: str = "a.b/c", **options: Any) -> EbpfCapture:
+    wanted = CaptureOptions(interfaces=(DEVICE,), name=name, bpffs=bpffs, **options)
+    with inside(end.name):
+        return open_ebpf(wanted, "tc")
+
+
+def files(folder: Path) -> list[str]:
+    """All but two that the kernel puts there itself."""
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix != ".debug"
+    )
+
+
+CHILD = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from probe.ebpf.capture import open_ebpf
+from probe.live import CaptureOptions
+capture = open_ebpf(
+    CaptureOptions(interfaces=("wire",), name="a.b/c", bpffs=Path(sys.argv[1])), "tc"
+)
+assert capture.unclean is None
+capture.sent_state.boot_id[:] = np.frombuffer({BOOT_ID!r}, np.uint8)
+capture.sent_state.sequences[:] = np.arange(256)
+capture.sent_state.packets[:] = 2**40 + np.arange(256)
+print("noted", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_kill_is_reported_once(bpffs: Path, ends: tuple[End, End]) -> None:
+    """After kill -9, the next start has boot, counters and numbers; the one after has nothing."""
+    left, right = ends
+    with inside(right.name):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(bpffs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"noted\n"
+        with pytest.raises(LiveError, match=r"a probe named 'a\.b/c' runs already"):
+            opened(right, bpffs)
+        opened(right, bpffs, "another").close()
+        send(left.name, [UDP_FRAME], times=31)
+    finally:
+        child.kill()
+        child.communicate()
+    folder = "netspectra/a%2Eb%2Fc"
+    left_behind = ["netspectra", folder, f"{folder}/counters", f"{folder}/sent"]
+    assert files(bpffs) == left_behind
+
+    with contextlib.closing(opened(right, bpffs)) as capture:
+        unclean = capture.unclean
+        assert unclean is not None
+        assert unclean.boot_id == BOOT_ID
+        assert unclean.counts.seen == 31
+        assert unclean.counts.dropped == {"ring_full": 0, "sampled_out": 0}
+        assert np.array_equal(unclean.sequences, np.arange(MAX_PARTITIONS))
+        assert np.array_equal(unclean.packets, 2**40 + np.arange(MAX_PARTITIONS))
+        assert files(bpffs) == left_behind
+        state = capture.sent_state
+        assert state is not None
+        assert not state.sequences.any()
+        assert not state.boot_id.any()
+        assert capture.counts().seen == 0
+    assert files(bpffs) == []
+    capture = opened(right, bpffs)
+    assert capture.unclean is None
+    capture.close()
+
+
+def test_an_unclean_close_stays(bpffs: Path, ends: tuple[End, End]) -> None:
+    """What is closed without everything accounted for is reported as if it had been killed."""
+    left, right = ends
+    capture = opened(right, bpffs)
+    assert capture.sent_state is not None
+    capture.sent_state.boot_id[:] = 7
+    capture.sent_state.packets[3] = 4
+    send(left.name, [UDP_FRAME], times=5)
+    capture.detach()
+    assert capture.read(np.zeros(9, PACKET)) == 5
+    capture.close(clean=False)
+    with contextlib.closing(opened(right, bpffs)) as capture:
+        assert capture.unclean is not None
+        assert capture.unclean.boot_id == bytes([7] * 16)
+        assert capture.unclean.counts.seen == 5
+        assert capture.unclean.packets.sum() == 4
+
+
+def test_a_failed_start_keeps_what_was_left(bpffs: Path, ends: tuple[End, End]) -> None:
+    """A start that can't attach leaves the report to the next one."""
+    left, right = ends
+    capture = opened(right, bpffs)
+    send(left.name, [UDP_FRAME], times=3)
+    capture.close(clean=False)
+    with inside(right.name):
+        wanted = CaptureOptions(
+            interfaces=(DEVICE,), name="a.b/c", bpffs=bpffs, attach="tcx", keep=()
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("probe.ebpf.syscalls.TCX_BEFORE", 1 << 30)
+            with pytest.raises(LiveError):
+                open_ebpf(wanted, "tc")
+    with contextlib.closing(opened(right, bpffs)) as capture:
+        assert capture.unclean is not None
+        assert capture.unclean.counts.seen == 3
+
+
+@pytest.mark.parametrize("kind", ["an ordinary folder", "nothing"])
+def test_without_a_bpf_file_system(kind: str, tmp_path: Path, ends: tuple[End, End]) -> None:
+    """Where nothing can be pinned, capture runs, and a line says what to do."""
+    _, right = ends
+    folder = tmp_path if kind == "an ordinary folder" else tmp_path / "nothing"
+    with contextlib.closing(opened(right, folder)) as capture:
+        assert capture.sent_state is None
+        assert capture.unclean is None
+    assert capture.choices[-1].startswith(f"nothing is pinned in {folder} (")
+    assert capture.choices[-1].endswith(f"`mount -t bpf bpf {folder}`")
+    assert files(tmp_path) == []
+
+
+def test_without_a_name(bpffs: Path, ends: tuple[End, End]) -> None:
+    """A capture without a name pins nothing and says nothing about it."""
+    _, right = ends
+    with inside(right.name):
+        capture = open_ebpf(CaptureOptions(interfaces=(DEVICE,), bpffs=bpffs), "tc")
+    with contextlib.closing(capture):
+        assert capture.sent_state is None
+        assert files(bpffs) == []
+    assert not [line for line in capture.choices if "pinned" in line]
