@@ -107,7 +107,7 @@ class KafkaShipper:
         self._report = report
         self._line: str | None = None
         self._reported_at = -_REMIND_EVERY_S
-        self._outage_told = False
+        self._told_since_answer = False
         self._unreachable_since: float | None = None
         self._answered_at = 0.0
         self._fault: str | None = None
@@ -195,11 +195,11 @@ class KafkaShipper:
         """
         self._producer.poll(timeout_s)
         now = time.monotonic()
-        every_s = _REMIND_EVERY_S if self._outage_told else _REPORT_EVERY_S
+        every_s = _REMIND_EVERY_S if self._told_since_answer else _REPORT_EVERY_S
         if self._line is not None and now - self._reported_at >= every_s:
             self._report(self._line)
             self._line, self._reported_at = None, now
-            self._outage_told = self._unreachable_since is not None
+            self._told_since_answer = True
         if self._fault is not None:
             raise ShipError(self._fault)
 
@@ -231,12 +231,12 @@ class KafkaShipper:
                 self._fail(error)
             return
         self._answered_at = time.monotonic()
+        self._told_since_answer = False
         self.delivered_messages += 1
         self.delivered_packets += packets
         if self._unreachable_since is not None:
             away_s = time.monotonic() - self._unreachable_since
             self._unreachable_since = None
-            self._outage_told = False
             self._line = f"Kafka takes batches again, after {away_s:.0f} s"
 
     def _on_error(self, error: Any) -> None:
