@@ -258,12 +258,12 @@ class Node:
             return None
         return pid if f"kafka.Kafka {self.properties}" in command_line(pid) else None
 
-    def is_ready(self) -> bool:
-        """Whether the node answers clients and knows all the others."""
+    def brokers_known(self) -> int:
+        """How many brokers the node tells its clients of; 0 if it doesn't answer."""
         try:
-            return brokers_known(self.port) == self.cluster.nodes
+            return brokers_known(self.port)
         except (OSError, struct.error):
-            return False
+            return 0
 
     def stop(self, has_quorum: bool) -> None:
         """End the process with SIGTERM, also one that was paused, and wait for it.
@@ -382,7 +382,7 @@ def start(options: argparse.Namespace) -> None:
             node.format()
             node.launch(options.heap_mb)
     waiting = list(nodes)
-    while waiting := [node for node in waiting if not node.is_ready()]:
+    while waiting := [node for node in waiting if node.brokers_known() < cluster.nodes]:
         for node in waiting:
             if node.has_ended():
                 fail(f"node {node.number} ended: {last_error(node.written())}; see {node.log}")
@@ -417,9 +417,11 @@ def status(options: argparse.Namespace) -> None:
     answers = []
     for node in nodes:
         pid = node.pid()
-        answers.append(pid is not None and node.is_ready())
-        state = "answers" if answers[-1] else "doesn't answer" if pid else "is stopped"
-        print(f"node {node.number} {LOOPBACK}:{node.port} {state}" + (f" (pid {pid})" * bool(pid)))
+        known = node.brokers_known() if pid else 0
+        answers.append(known > 0)
+        state = "answers" if known else "doesn't answer" if pid else "is stopped"
+        about = f" (pid {pid}, knows {known} of {len(nodes)} brokers)" if pid else ""
+        print(f"node {node.number} {LOOPBACK}:{node.port} {state}{about}")
     if not all(answers):
         sys.exit(1)
 

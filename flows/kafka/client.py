@@ -110,6 +110,7 @@ class Cluster:
     """Questions to a cluster, without joining a group.
 
     Attributes:
+        kafka: The settings.
         admin: librdkafka's client for them.
 
     Raises:
@@ -117,6 +118,7 @@ class Cluster:
     """
 
     def __init__(self, kafka: Kafka) -> None:
+        self.kafka = kafka
         found = properties(kafka)
         self.admin, self._faults = connect(AdminClient, found)
         self._brokers = found["bootstrap.servers"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec
 
-from flows.kafka.client import ANSWER_TIMEOUT_S, Cluster
+from flows.kafka.client import ANSWER_TIMEOUT_S, Cluster, connect, properties
 from flows.settings.model import Topics
 
 MAX_REPLICAS: Final = 3
@@ -20,6 +20,13 @@ _NO_LEADER: Final = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+_LOADING: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
     }
 )
 _HOUR_MS: Final = 3_600_000
@@ -191,7 +198,7 @@ def describe(cluster: Cluster, names: Sequence[str], group: str | None = None) -
         configs = _configs(cluster.admin, list(there))
         low = _offsets(cluster.admin, keys, OffsetSpec.earliest())
         high = _offsets(cluster.admin, keys, OffsetSpec.latest())
-        committed = _committed(cluster.admin, group, keys) if group else {}
+        committed = _committed(cluster, group, keys) if group else {}
     return [
         Topic(
             name,
@@ -239,8 +246,21 @@ def _offsets(admin: Any, keys: Sequence[TopicPartition], which: OffsetSpec) -> _
     return found
 
 
-def _committed(admin: Any, group: str, keys: Sequence[TopicPartition]) -> _Offsets:
-    asked = ConsumerGroupTopicPartitions(group, list(keys))
-    answers = admin.list_consumer_group_offsets([asked], request_timeout=ANSWER_TIMEOUT_S)
-    found = answers[group].result().topic_partitions
-    return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+def _committed(cluster: Cluster, group: str, keys: Sequence[TopicPartition]) -> _Offsets:
+    # The admin client's way to ask crashes while a new broker loads its groups (librdkafka
+    # 2.16). A consumer that never subscribes doesn't join either.
+    wanted = properties(cluster.kafka, group_id=group, enable_auto_commit=False)
+    consumer, _ = connect(Consumer, wanted)
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    try:
+        while True:
+            try:
+                found = consumer.committed(list(keys), timeout=ANSWER_TIMEOUT_S)
+            except KafkaException as failure:
+                if failure.args[0].code() not in _LOADING or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+    finally:
+        consumer.close()

@@ -192,6 +192,7 @@ def test_three_nodes_go_on_with_two(kafka_cluster: Callable[[], Broker]) -> None
     first = [b"%d" % number for number in range(101)]
     send(cluster, topic, first)
     cluster.kill(2)
+    wait_until(lambda: not cluster.answers())
     second = [b"%d" % number for number in range(101, 211)]
     send(cluster, topic, second)
     assert sorted(values(cluster, topic)) == sorted(first + second)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -167,6 +167,16 @@ def test_topics_are_made_as_designed(
 
     done = topics(env, "create")
     assert done.stdout.splitlines() == [f"{names[topic]}: is there" for topic in TOPICS]
+
+
+@pytest.mark.slow
+def test_a_new_cluster(kafka_cluster: Callable[[], Broker], env: dict[str, str]) -> None:
+    """On three nodes that have just started topics get three replicas, and can be listed."""
+    env["NETSPECTRA_KAFKA__BROKERS"] = kafka_cluster().bootstrap
+    assert topics(env, "create").returncode == 0
+    # The broker makes and loads its own topic of groups only now.
+    rows = objects(env, "list")
+    assert [(row["replicas"], row["messages"], row["lag"]) for row in rows] == [(3, 0, None)] * 4
 
 
 def test_differences_are_told(
