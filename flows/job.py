@@ -23,7 +23,7 @@ from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources import inputs
 from flows.sources.logs import PacketLog
-from flows.sources.partitions import LogSource
+from flows.sources.partitions import LogSource, Partition
 from flows.storage import loads
 from flows.storage.store import Store
 from flows.windows.control import RunControl
@@ -37,8 +37,6 @@ INCOMPLETE: Final = 3
 
 EPOCH: Final = timedelta(seconds=10)
 """How often bytewax drains the dataflow and asks for snapshots; its own default."""
-
-_PARTITION: Final = "0"
 
 
 def tasks_of(settings: tuple[TaskSettings, ...]) -> list[Task]:
@@ -87,7 +85,8 @@ class Job:
             seed=settings.seed,
             directions=directions_of(settings.window.count),
         )
-        self._accumulator: PartitionAccumulator | None = None
+        self._logs: list[PacketLog] = []
+        self._accumulators: list[PartitionAccumulator] = []
         open_input = inputs.find(settings)
         self.store = Store.open(settings.store)
         try:
@@ -101,12 +100,12 @@ class Job:
 
     def dataflow(self) -> Dataflow:
         """The dataflow of this run; call it once."""
-        partitions = {} if self._input.log is None else {_PARTITION: self._partition}
+        partitions = {name: self._partition(name) for name in self._input.partitions}
         self._started = time.monotonic()
         self._reporter.start()
         return pipeline.build(
             LogSource(partitions, self._control),
-            UnitSink(self.store, self.counts, self._control),
+            UnitSink(self.store, self.counts, self._control, self._input.digest),
             ResultSink(self.store, self._context(), self._control),
             tasks=self._tasks,
             horizons_ns=self.settings.window.horizons_ns,
@@ -114,7 +113,9 @@ class Job:
         )
 
     def _context(self) -> Context:
-        others = loads.minutes_of_others(self.store, self.settings.tenant, self._input.probes)
+        """Loads are apart from each other; what comes through Kafka is one, in all its runs."""
+        probes, tenant = self._input.probes, self.settings.tenant
+        others = loads.minutes_of_others(self.store, tenant, probes) if probes else None
         return Context(self._networks.names, others)
 
     def stop(self, number: int | None = None, frame: FrameType | None = None) -> None:
@@ -126,8 +127,8 @@ class Job:
     @property
     def _ended(self) -> bool:
         """Whether all there was to read has been read."""
-        return self._input.log is None or (
-            self._accumulator is not None and self._accumulator.ended
+        return len(self._accumulators) == len(self._input.partitions) and all(
+            accumulator.ended for accumulator in self._accumulators
         )
 
     def crashed(self) -> bool:
@@ -163,10 +164,9 @@ class Job:
 
     def _shortfalls(self) -> list[str]:
         """What of the input is not stored, a line each; none when all is."""
-        log = self._input.log
-        lines = list(log.faults) if log is not None else []
-        if log is not None and not self._ended:
-            lines.append(self._stopped(log))
+        lines = [fault for log in self._logs for fault in log.faults]
+        if not self._ended and not any(log.kept for log in self._logs):
+            lines.append(self._stopped())
         return lines
 
     def _record(self) -> None:
@@ -186,7 +186,7 @@ class Job:
                 self.store,
                 self.settings.tenant,
                 source=self.settings.source,
-                elapsed_s=None if self._input.log is None else elapsed_s,
+                elapsed_s=elapsed_s if self._input.partitions else None,
                 run_packets=self.counts.packets,
                 unfinished="; ".join(self._shortfalls()),
                 where=self.settings.store,
@@ -196,33 +196,41 @@ class Job:
             # The reader has what it wanted (`| head`; rich exits then): the run is still good.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def _stopped(self, log: PacketLog) -> str:
+    def _stopped(self) -> str:
         stored = self.counts.packets + self.counts.skipped_packets
+        read = sum(log.progress.packets for log in self._logs)
         again = (
             "run the same command again to go on"
             if self._input.load is not None
             else "demo traffic starts anew at each run"
         )
         return (
-            f"stopped: {stored:,} packets are stored; {log.progress.packets - stored:,} that were "
-            f"read belong to panes still open and are not; {again}"
+            f"stopped: {stored:,} packets are stored; {read - stored:,} that were read belong to "
+            f"panes still open and are not; {again}"
         )
 
-    def _partition(self) -> tuple[PacketLog, PartitionAccumulator]:
-        assert self._input.log is not None
-        self._accumulator = PartitionAccumulator(
-            self._input.topic, _PARTITION, self._window, self._tasks, self._networks
-        )
-        return self._input.log, self._accumulator
+    def _partition(self, name: str) -> Partition:
+        def make(recovered: str | None) -> tuple[PacketLog, PartitionAccumulator]:
+            log = self._input.partitions[name](recovered)
+            accumulator = PartitionAccumulator(
+                self._input.topic, name, self._window, self._tasks, self._networks
+            )
+            self._logs.append(log)
+            self._accumulators.append(accumulator)
+            return log, accumulator
+
+        return make
 
     def _report(self) -> None:
         """Draw the progress beside the dataflow, so that a slow insert doesn't freeze it."""
         with Progress() as progress:
             while not self._done.wait(0.1):
-                if self._input.log is not None:
-                    at = self._input.log.progress
-                    done = at.position / at.size if at.size else None
-                    progress.update(at.packets, at.event_time_ns or None, done)
+                each = [log.progress for log in self._logs]
+                if each:
+                    size = sum(at.size for at in each)
+                    done = sum(at.position for at in each) / size if size else None
+                    event_time_ns = min(at.event_time_ns for at in each)
+                    progress.update(sum(at.packets for at in each), event_time_ns or None, done)
 
 
 def run(settings: Settings, workers: int = 1, *, show_summary: bool = False) -> int:

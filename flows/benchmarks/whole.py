@@ -124,7 +124,7 @@ def _run(log: MessageLog, store: Any, config: WindowConfig) -> None:
 
     tasks = default_tasks()
     dataflow = pipeline.build(
-        LogSource({"0": lambda: (log, accumulator(tasks, config))}),
+        LogSource({"0": lambda _: (log, accumulator(tasks, config))}),
         UnitSink(store, StoredCounts()),
         ResultSink(store, Context([""])),
         tasks=tasks,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from flows.errors import UsageError
 from flows.settings.units import format_duration
 
 if TYPE_CHECKING:
@@ -69,17 +68,3 @@ def _demo(settings: Settings) -> Iterator[Problem]:
 def _llm(settings: Settings) -> Iterator[Problem]:
     if settings.llm.enabled and not settings.llm.model:
         yield ("llm", "model"), None, "the name of a model, because llm.enabled is true"
-
-
-def require_available(settings: Settings) -> None:
-    """Refuse a source that has its settings already, but no code yet.
-
-    Raises:
-        UsageError: the source is ``kafka``.
-    """
-    if settings.source_kind == "kafka":
-        msg = (
-            f"the source {settings.source} is not part of this version: use demo, "
-            "pcap:<file or glob> or interface:<name>"
-        )
-        raise UsageError(msg)

@@ -85,6 +85,8 @@ class Kafka(Section):
         group: Consumer group, by which lag is watched.
         topics: Names of the topics.
         schema_registry: URL; none means single-object framing.
+        out_of_range: When messages that were not read yet are gone from Kafka: stop with an
+            ``error``, or go on with the ``earliest`` there is.
         properties: Any property of librdkafka (``fetch.max.bytes``).
     """
 
@@ -92,6 +94,7 @@ class Kafka(Section):
     group: str = "netspectra"
     topics: Topics = Topics()
     schema_registry: str | None = None
+    out_of_range: Literal["error", "earliest"] = "error"
     properties: dict[str, str] = {}
 
     @field_validator("properties", mode="before")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import pyarrow as pa
@@ -20,6 +21,9 @@ from flows.sinks.result_rows import Context
 from flows.windows.control import RunControl
 from flows.windows.unit import Unit
 
+POSITION_EVERY_S: Final = 5.0
+"""Seconds between positions that are written for a partition."""
+
 
 class RowStore(Protocol):
     """What of the store is needed to write."""
@@ -27,8 +31,8 @@ class RowStore(Protocol):
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert rows in one step; a token seen before inserts nothing."""
 
-    def committed(self, topic: str, partition: str) -> Any:
-        """Offsets of the units that are stored."""
+    def committed(self, topic: str, partition: str, since: int = 0) -> Any:
+        """Offsets, from ``since`` on, of the units that are stored."""
 
 
 @dataclass
@@ -59,23 +63,35 @@ class UnitWriter:
 
     The rows of a unit go in under tokens that name the unit, then its row of ``commits``. A
     unit that ``commits`` holds is skipped. Killed in between, the next run writes the same
-    rows under the same tokens, and the store drops those it has.
+    rows under the same tokens, and the store drops those it has. Positions are written later
+    than the commits that they take account of, so any of them is a good place to go on from.
+
+    Args:
+        store: where to.
+        counts: kept up to date.
+        digest: of the settings that shape the units.
     """
 
-    def __init__(self, store: RowStore, counts: StoredCounts) -> None:
+    def __init__(self, store: RowStore, counts: StoredCounts, digest: str = "") -> None:
         self._store = store
         self._counts = counts
+        self._digest = digest
         self._committed: dict[tuple[str, str], set[int]] = {}
+        self._positioned_s: dict[tuple[str, str], float] = {}
 
     def write(self, unit: Unit) -> None:
-        """Store one unit, unless it only moves the watermark."""
-        if unit.empty:
-            return
+        """Store one unit; of one that only moves the watermark just the position."""
+        if not unit.empty:
+            self._write(unit)
+        if unit.position:
+            self._note_position(unit)
+
+    def _write(self, unit: Unit) -> None:
         commit = unit_rows.commits(unit)
         packets, octets = commit["packets"][0].as_py(), commit["bytes"][0].as_py()
         log = (unit.topic, unit.partition)
         if log not in self._committed:
-            self._committed[log] = set(self._store.committed(*log))
+            self._committed[log] = set(self._store.committed(*log, since=unit.offset))
         if unit.offset in self._committed[log]:
             self._counts.add(packets, octets, skipped=True)
             return
@@ -87,6 +103,14 @@ class UnitWriter:
             self._insert(unit, "ledger", rows, number)
         self._insert(unit, "commits", commit, 0)
         self._counts.add(packets, octets, skipped=False)
+
+    def _note_position(self, unit: Unit) -> None:
+        log, now_s = (unit.topic, unit.partition), time.monotonic()
+        if now_s - self._positioned_s.get(log, -POSITION_EVERY_S) < POSITION_EVERY_S:
+            return
+        self._positioned_s[log] = now_s
+        rows = unit_rows.positions(unit, self._digest)
+        self._store.insert("positions", rows, f"positions/{uuid4().hex}")
 
     def _insert(self, unit: Unit, table: str, rows: pa.Table, chunk: int) -> None:
         if rows.num_rows:
@@ -155,18 +179,24 @@ class UnitSink(DynamicSink[Unit]):
         store: where to.
         counts: kept up to date.
         control: told of failures.
+        digest: of the settings that shape the units.
     """
 
     def __init__(
-        self, store: RowStore, counts: StoredCounts, control: RunControl | None = None
+        self,
+        store: RowStore,
+        counts: StoredCounts,
+        control: RunControl | None = None,
+        digest: str = "",
     ) -> None:
         self._store = store
         self._counts = counts
         self._control = control or RunControl()
+        self._digest = digest
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
-        writer = UnitWriter(self._store, self._counts)
+        writer = UnitWriter(self._store, self._counts, self._digest)
 
         def write(units: list[Unit]) -> None:
             for unit in units:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -202,5 +203,20 @@ def commits(unit: Unit) -> pa.Table:
             "offset": [unit.offset],
             "packets": [int(unit.totals[:, T_PACKETS].sum())],
             "bytes": [int(unit.totals[:, T_BYTES].sum())],
+        },
+    )
+
+
+def positions(unit: Unit, digest: str) -> pa.Table:
+    """The row of ``positions``: where to go on after the unit."""
+    return build(
+        "positions",
+        {
+            "topic": [unit.topic],
+            "partition": [unit.partition],
+            "offset": [unit.offset],
+            "position": [unit.position],
+            "settings_digest": [digest],
+            "updated_at": times_ms(np.array([time.time_ns() // _MS], np.int64)),
         },
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from flows.settings import Settings
-from flows.settings.checks import require_available
 from flows.sources.logs import CaptureLog, DemoLog, PacketLog
 from flows.storage import loads
+from flows.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,31 @@ class Input:
 
     Attributes:
         topic: name of the log in ``commits``; empty when there is nothing to read.
-        log: the packets; None when there is nothing to read.
-        probes: under which the packets are stored.
+        partitions: what makes the log of each partition, given what recovery kept of it; none
+            when there is nothing to read.
+        probes: under which the packets are stored, as far as known beforehand.
         load: the captures that are loaded; None for other traffic.
+        digest: of the settings that shape the units, for logs that are kept.
     """
 
     topic: str
-    log: PacketLog | None
+    partitions: Mapping[str, Callable[[str | None], PacketLog]]
     probes: tuple[str, ...] = ()
     load: loads.Load | None = None
+    digest: str = ""
+
+    @classmethod
+    def single(
+        cls, topic: str, log: PacketLog, probes: tuple[str, ...], load: loads.Load | None = None
+    ) -> Input:
+        """One partition, read from its start at every run."""
+        return cls(topic, {"0": lambda _: log}, probes, load)
 
 
 _DEMO: Final = "demo:"
 """With this the topics of demo traffic begin."""
 
-Opener = Callable[[loads.LoadStore], Input]
+Opener = Callable[[Store], Input]
 """Decides what to read, given what the store holds."""
 
 
@@ -44,13 +54,21 @@ def find(settings: Settings) -> Opener:
 
     Raises:
         CaptureError: a capture isn't there or can't be read.
-        UsageError: the source is not part of this version.
+        LiveError: an interface can't be captured from.
+        BrokerError: Kafka can't be reached.
     """
-    require_available(settings)
     if settings.source_kind == "pcap":
         return _captures(settings)
     if settings.source_kind == "interface":
         return _interfaces(settings)
+    if settings.source_kind == "kafka":
+        from flows.sources import kafka_input
+
+        return lambda store: Input(
+            settings.kafka.topics.packets,
+            kafka_input.find(settings, store),
+            digest=kafka_input.shaping_digest(settings),
+        )
     return lambda store: _demo(settings, store)
 
 
@@ -79,7 +97,7 @@ def _captures(settings: Settings) -> Opener:
         for note in load.notes:
             print(f"netspectra: {note}", file=sys.stderr)
         if not load.topic:
-            return Input("", None, load=load)
+            return Input("", {}, load=load)
         loads.record(store, load, tenant=settings.tenant, digest=settings.digest(), state="running")
         probes = tuple(capture.probe for capture in load.captures)
         log = CaptureLog(
@@ -89,7 +107,7 @@ def _captures(settings: Settings) -> Opener:
             probes=probes,
             decapsulate=settings.capture.decapsulate,
         )
-        return Input(load.topic, log, probes, load)
+        return Input.single(load.topic, log, probes, load)
 
     return open_captures
 
@@ -118,7 +136,8 @@ def _interfaces(settings: Settings) -> Opener:
         directions=INGRESS_ONLY if several else None,
     )
     topic = f"interface:{settings.source_target}:{time.time_ns():x}"
-    return lambda store: Input(topic, InterfaceLog(capture, stream), (probe,))
+    log = InterfaceLog(capture, stream)
+    return lambda store: Input.single(topic, log, (probe,))
 
 
 def _demo(settings: Settings, store: loads.LoadStore) -> Input:
@@ -144,6 +163,5 @@ def _demo(settings: Settings, store: loads.LoadStore) -> Input:
     )
     probe = settings.probe.name or "demo"
     # A name of its own: two short runs may begin in the same pane.
-    return Input(
-        f"demo:{time.time_ns():x}", DemoLog(traffic, tenant=settings.tenant, probe=probe), (probe,)
-    )
+    log = DemoLog(traffic, tenant=settings.tenant, probe=probe)
+    return Input.single(f"demo:{time.time_ns():x}", log, (probe,))

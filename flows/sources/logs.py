@@ -38,13 +38,19 @@ class PacketLog(Protocol):
 
     Attributes:
         progress: how far it has been read.
-        waiting: whether the last message held nothing, and it is worth a pause to ask again.
         faults: what is missing from it, a line each.
+        waiting: whether the last message held nothing, and it is worth a pause to ask again.
+        offset: of the last message read; None where messages are just numbered from 0.
+        last_unit: offset of the last unit that an earlier run gave out; -1 for none.
+        kept: whether the next run goes on where this one stops.
     """
 
     progress: LogProgress
-    waiting: bool = False
     faults: list[str]
+    waiting: bool = False
+    offset: int | None = None
+    last_unit: int = -1
+    kept: bool = False
 
     def open(self, accumulator: PartitionAccumulator) -> None:
         """Register the streams."""
@@ -58,6 +64,14 @@ class PacketLog(Protocol):
         Where it need not be, the next run reads it: a log that is kept.
         """
         return False
+
+    def position(self, last_unit: int) -> str:
+        """Where to go on when units up to ``last_unit`` are given out; empty: at the start."""
+        return ""
+
+    def commit(self) -> None:
+        """Tell others how far this is, if there are any."""
+        return
 
     def close(self) -> None:
         """Give resources back."""

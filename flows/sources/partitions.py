@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
+from flows.errors import NetSpectraError
 from flows.sources.logs import PacketLog
 from flows.windows.control import RunControl
 from flows.windows.partition import PartitionAccumulator
@@ -20,11 +22,12 @@ _SLICE_S: Final = 0.02
 _PAUSE: Final = timedelta(milliseconds=2)
 
 
-class LogPartition(StatefulSourcePartition[Unit, int]):
+class LogPartition(StatefulSourcePartition[Unit, str]):
     """Reads one log message by message.
 
     Asked to stop, it ends without closing its open panes where the next run can read them
-    again; else it takes what is left.
+    again; else it takes what is left. Units that an earlier run gave out are computed again on
+    the way to where it stopped, and left out.
     """
 
     def __init__(
@@ -36,7 +39,9 @@ class LogPartition(StatefulSourcePartition[Unit, int]):
         self._log = log
         self._accumulator = accumulator
         self._control = control
-        self._offset = 0
+        self._messages = 0
+        self._last_unit = self._first_unit = log.last_unit
+        self._since_ns = 0
         self._ended = False
         log.open(accumulator)
 
@@ -49,42 +54,67 @@ class LogPartition(StatefulSourcePartition[Unit, int]):
             raise StopIteration
         try:
             return self._read()
-        except ProbeError as error:
+        except (ProbeError, NetSpectraError) as error:
             self._control.fail(error)
             return []
 
     def _read(self) -> list[Unit]:
         until = time.monotonic() + _SLICE_S
         while time.monotonic() < until:
-            if not self._log.read_message(self._accumulator):
+            more = self._log.read_message(self._accumulator)
+            offset = self._messages if self._log.offset is None else self._log.offset
+            if not more:
                 self._ended = True
-                return [self._accumulator.end(self._offset)]
-            unit = self._accumulator.end_message(self._offset)
-            self._offset += 1
-            if unit is not None:
-                return [unit]
+                return self._given(self._accumulator.end(offset))
+            if not (self._log.waiting and self._log.kept):
+                unit = self._accumulator.end_message(offset)
+                self._messages += 1
+                if offset <= self._first_unit:
+                    self._since_ns = self._accumulator.closed_ns
+                elif unit is not None:
+                    return self._given(unit)
             if self._log.waiting:
                 break
         return []
+
+    def _given(self, unit: Unit) -> list[Unit]:
+        if not unit.empty:
+            self._last_unit = unit.offset
+        position = self._log.position(self._last_unit)
+        return [replace(unit, position=position, since_ns=self._since_ns)]
 
     @override
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + _PAUSE if self._log.waiting and not self._ended else None
 
     @override
-    def snapshot(self) -> int:
-        return self._offset
+    def snapshot(self) -> str:
+        self._log.commit()
+        return self._log.position(self._last_unit)
 
     @override
     def close(self) -> None:
         self._log.close()
 
 
-Partition = Callable[[], tuple[PacketLog, PartitionAccumulator]]
+class _Failed(StatefulSourcePartition[Any, Any]):
+    """Stands for a partition that can't be read: ends the run without a snapshot."""
+
+    @override
+    def next_batch(self) -> list[Any]:
+        raise AbortExecution
+
+    @override
+    def snapshot(self) -> Any:
+        return ""
 
 
-class LogSource(FixedPartitionedSource[Unit, int]):
-    """Logs that are read from their start at every run; stored units are skipped by the sink.
+Partition = Callable[[str | None], tuple[PacketLog, PartitionAccumulator]]
+"""Makes a partition's log and accumulator, given what recovery kept of it."""
+
+
+class LogSource(FixedPartitionedSource[Unit, str]):
+    """Logs, each a partition; those that are not kept are read from their start at every run.
 
     Args:
         partitions: what makes each partition's log and accumulator, by name.
@@ -102,6 +132,12 @@ class LogSource(FixedPartitionedSource[Unit, int]):
         return list(self._partitions)
 
     @override
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> LogPartition:
-        log, accumulator = self._partitions[for_part]()
-        return LogPartition(log, accumulator, self._control)
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: str | None
+    ) -> StatefulSourcePartition[Unit, str]:
+        try:
+            log, accumulator = self._partitions[for_part](resume_state)
+            return LogPartition(log, accumulator, self._control)
+        except (ProbeError, NetSpectraError) as error:
+            self._control.fail(error)
+            return _Failed()

@@ -170,6 +170,32 @@ class Store:
         offsets: npt.NDArray[np.uint64] = rows["offset"].to_numpy()
         return offsets
 
+    def newest_commit(self, topic: str, partition: str) -> int:
+        """Offset of the newest unit that is stored; -1 for none.
+
+        Raises:
+            StoreError: the engine refused the query.
+        """
+        (row,) = self.query(
+            "SELECT max(toInt64(offset)) AS newest, count() AS n FROM commits "
+            "WHERE topic = {topic:String} AND partition = {partition:String}",
+            {"topic": topic, "partition": partition},
+        ).to_pylist()
+        return int(row["newest"]) if row["n"] else -1
+
+    def position(self, topic: str, partition: str) -> tuple[str, str] | None:
+        """Where to read a log on, and the digest of the settings with which it was read.
+
+        Raises:
+            StoreError: the engine refused the query.
+        """
+        rows = self.query(
+            "SELECT position, settings_digest FROM positions FINAL "
+            "WHERE topic = {topic:String} AND partition = {partition:String}",
+            {"topic": topic, "partition": partition},
+        ).to_pylist()
+        return (rows[0]["position"], rows[0]["settings_digest"]) if rows else None
+
     def close(self) -> None:
         """Stop serving and close; the last store of a process frees the directory."""
         backend, self._backend = self._backend, None

@@ -124,6 +124,11 @@ class PartitionAccumulator:
         self._streams.append(stream)
         return len(self._streams) - 1
 
+    @property
+    def closed_ns(self) -> int:
+        """Event time below which all panes are closed."""
+        return (self._boundary or 0) * self._config.pane_ns
+
     def moment(self) -> Moment:
         """What is known of time; packets apart."""
         return Moment(

@@ -38,8 +38,9 @@ class TenantHorizons:
     """Merges one task's panes into horizons, for each tenant that has been seen.
 
     A unit that was merged already is left out, so a source may begin before the place where a
-    snapshot was taken. A tenant that a unit holds nothing of is told its watermark too: a horizon closes when all
-    partitions have passed its end, also those in which the tenant has no packets.
+    snapshot was taken. A tenant that a unit holds nothing of is told its watermark too: a
+    horizon closes when all partitions have passed its end, also those in which the tenant has
+    no packets.
 
     Args:
         horizons_ns: lengths; each a multiple of the pane.

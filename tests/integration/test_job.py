@@ -212,8 +212,8 @@ class Refusing:
             msg = "the disk is full"
             raise StoreError(msg)
 
-    def committed(self, topic: str, partition: str) -> Any:
-        return self._store.committed(topic, partition)
+    def committed(self, topic: str, partition: str, since: int = 0) -> Any:
+        return self._store.committed(topic, partition, since)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

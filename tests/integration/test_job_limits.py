@@ -48,7 +48,7 @@ traffic = Traffic(profile="flood", packets=1_000_000, packets_per_second=600_000
 assert traffic.start_ns % 2_000_000_000 == 0 and traffic.span_ns < 2_000_000_000
 networks, tasks, config = Networks({}), tasks_of(DEFAULT_TASKS), WindowConfig()
 
-def partition():
+def partition(_):
     log = DemoLog(traffic, tenant="t", probe="p")
     return log, PartitionAccumulator("flood", "0", config, tasks, networks)
 

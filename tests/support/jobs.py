@@ -171,7 +171,7 @@ def run_flow(
     counts = StoredCounts()
 
     def partition(name: str, packets: Packets) -> Partition:
-        def make() -> tuple[ArrayLog, PartitionAccumulator]:
+        def make(_: str | None) -> tuple[ArrayLog, PartitionAccumulator]:
             accumulator = PartitionAccumulator(
                 topic, name, config or WindowConfig(), TASKS, NETWORKS
             )

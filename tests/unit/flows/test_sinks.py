@@ -80,8 +80,8 @@ class Dying:
             raise Killed
         self._left -= 1
 
-    def committed(self, topic: str, partition: str) -> Any:
-        return self._store.committed(topic, partition)
+    def committed(self, topic: str, partition: str, since: int = 0) -> Any:
+        return self._store.committed(topic, partition, since)
 
 
 def write_all(store: Any, units: list[Unit]) -> StoredCounts:
@@ -397,7 +397,7 @@ class Refusing:
         msg = "the disk is full"
         raise StoreError(msg)
 
-    def committed(self, topic: str, partition: str) -> list[int]:
+    def committed(self, topic: str, partition: str, since: int = 0) -> list[int]:
         return []
 
 
