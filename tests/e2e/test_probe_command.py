@@ -44,12 +44,14 @@ METHODS = [
 class Probe:
     """The command at work in a namespace."""
 
-    def __init__(self, where: str, errors: Path, *arguments: str) -> None:
+    def __init__(
+        self, where: str, errors: Path, *arguments: str, before: tuple[str, ...] = ()
+    ) -> None:
         self.errors = errors
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("NETSPECTRA", "SUDO"))}
         with inside(where), errors.open("wb") as stream:
             self.process = subprocess.Popen(
-                (sys.executable, "-P", "-m", "flows.cli", "probe", *arguments),
+                (*before, sys.executable, "-P", "-m", "flows.cli", "probe", *arguments),
                 env={**clean, "PYTHONPATH": str(ROOT)},
                 cwd=errors.parent,
                 stdout=subprocess.PIPE,
@@ -73,8 +75,10 @@ class Probe:
 
 
 @contextmanager
-def probing(where: str, errors: Path, *arguments: str) -> Iterator[Probe]:
-    probe = Probe(where, errors, *arguments)
+def probing(
+    where: str, errors: Path, *arguments: str, before: tuple[str, ...] = ()
+) -> Iterator[Probe]:
+    probe = Probe(where, errors, *arguments, before=before)
     try:
         yield probe
     finally:
@@ -211,6 +215,47 @@ def test_second_signal_ends_it_at_once(
         probe.says("stopping; again to end at once")
         code, summary = probe.stop()
     assert (code, summary) == (-signal.SIGINT, "")
+
+
+@pytest.fixture
+def bpffs() -> Iterator[tuple[str, ...]]:
+    """What to put before a command so that it sees a BPF file system of its own."""
+    script = "mount -t tmpfs t /sys/fs && mkdir /sys/fs/bpf && mount -t bpf bpf /sys/fs/bpf"
+    holder = subprocess.Popen(
+        ("unshare", "-m", "--propagation", "private", "sh", "-c", f"{script} && echo y && cat"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"y\n"
+        yield ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--wd=.")
+    finally:
+        holder.communicate(timeout=SECONDS)
+
+
+@EBPF
+def test_next_start_tells_what_a_kill_lost(
+    ends: tuple[End, End], kafka: MockKafka, bpffs: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Killed with packets in its ring, the probe leaves a count that its next start reports."""
+    left, right = ends
+    arguments = (DEVICE, "--brokers", kafka.brokers, "--method", "tc", "--name", "killed")
+    with probing(left.name, tmp_path / "first", *arguments, before=bpffs) as probe:
+        probe.says("shipping to topic")
+        probe.process.send_signal(signal.SIGSTOP)
+        send(right.name, [UDP_FRAME] * PRIME)
+        probe.process.kill()
+        probe.process.wait(SECONDS)
+    with probing(left.name, tmp_path / "second", *arguments, before=bpffs) as probe:
+        probe.says(f"{PRIME:,} packets that it had seen never went to Kafka")
+        code, _ = probe.stop()
+    assert code == 0
+    with probing(left.name, tmp_path / "third", *arguments, before=bpffs) as probe:
+        probe.says("shipping to topic")
+        probe.stop()
+    assert "never went to Kafka" not in (tmp_path / "third").read_text()
 
 
 def test_own_traffic_is_told(ends: tuple[End, End], kafka: MockKafka, tmp_path: Path) -> None:
