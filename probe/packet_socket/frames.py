@@ -39,7 +39,6 @@ OUTGOING: Final = 4
 _FLAGS, _GSO_TYPE, _GSO_SIZE, _CHECKSUM_START = 0, 1, 4, 6
 _NEEDS_CHECKSUM = 1
 _GSO_UDP = 5
-_GSO_ECN = 0x80
 _TAG_BYTES = 4
 
 _INGRESS: Final = int(Direction.INGRESS)
@@ -119,7 +118,7 @@ def frame_segments(
     not. ``out[row]`` is scratch.
     """
     vnet = begin - VNET_BYTES
-    gso_type = u8(ring, vnet + _GSO_TYPE) & ~_GSO_ECN
+    gso_type = u8(ring, vnet + _GSO_TYPE)
     segment_bytes = le16(ring, vnet + _GSO_SIZE)
     if gso_type == 0 or segment_bytes == 0:
         return 1, 0

@@ -87,6 +87,7 @@ def test_a_detached_capture_keeps_what_waits(ends: tuple[End, End]) -> None:
         send(sender.name, FRAMES)
         capture.detach()
         send(sender.name, FRAMES)
+        send(sender.name, [FRAMES[0][:12] + b"\xff\xff" + bytes(50)])
         assert len(read_all(capture)) == len(FRAMES)
         before = capture.counts()
         assert before.seen == len(FRAMES)
