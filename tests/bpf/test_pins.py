@@ -20,7 +20,7 @@ from probe.errors import LiveError
 from probe.live import CaptureOptions
 from probe.unclean import MAX_PARTITIONS
 from schemas.record import PACKET
-from tests.support.ebpf import UDP_FRAME
+from tests.support.ebpf import UDP_FRAME, attached
 from tests.support.namespaces import DEVICE, End, inside, pair, send
 
 pytestmark = [pytest.mark.requires("bpf", "netns", "libbpf")]
@@ -137,6 +137,56 @@ def test_an_unclean_close_stays(bpffs: Path, ends: tuple[End, End]) -> None:
         assert capture.unclean.boot_id == bytes([7] * 16)
         assert capture.unclean.counts.seen == 5
         assert capture.unclean.packets.sum() == 4
+
+
+GIVES_UP_ROOT = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+from probe.ebpf.capture import open_ebpf
+from probe.live import CaptureOptions
+from schemas.record import PACKET
+wanted = {"name": "a.b/c", "bpffs": Path(sys.argv[1]), **eval(sys.argv[2])}
+capture = open_ebpf(CaptureOptions(interfaces=("wire",), **wanted), "tc")
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+print("attached", flush=True)
+sys.stdin.readline()
+out = np.zeros(100, PACKET)
+packets = 0
+for _ in range(15):
+    packets += int(out["packets"][: capture.read(out)].sum())
+    time.sleep(0.1)
+capture.detach()
+packets += int(out["packets"][: capture.read(out)].sum())
+print(capture.counts().seen, packets, flush=True)
+capture.close()
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "flows"}, {"attach": "clsact"}], ids=str)
+def test_a_clean_stop_without_privileges(
+    options: dict[str, str], bpffs: Path, ends: tuple[End, End]
+) -> None:
+    """A probe that gave up root reads, counts, detaches, and ends cleanly all the same."""
+    left, right = ends
+    with inside(right.name):
+        child = subprocess.Popen(
+            [sys.executable, "-c", GIVES_UP_ROOT, str(bpffs), repr(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"attached\n"
+    send(left.name, [UDP_FRAME], times=23)
+    told, _ = child.communicate(b"\n")
+    assert told == b"23 23\n"
+    assert child.returncode == 0
+    assert attached(right) == []
+    with contextlib.closing(opened(right, bpffs)) as capture:
+        assert capture.unclean is None
+    assert files(bpffs) == []
 
 
 def test_a_failed_start_keeps_what_was_left(bpffs: Path, ends: tuple[End, End]) -> None:
