@@ -16,7 +16,6 @@ from flows.errors import UsageError
 
 if TYPE_CHECKING:
     from flows.settings import Settings
-    from probe.filters import Rule
     from probe.keep import KeepOptions
     from probe.live import CaptureOptions
 
@@ -218,40 +217,20 @@ def _settings(options: dict[str, Any], files: tuple[Path, ...], names: tuple[str
 
 
 def _capture_options(settings: Settings, names: tuple[str, ...]) -> CaptureOptions:
-    from probe.live import BOTH_WAYS, CaptureOptions
-    from schemas.record import Direction
+    from dataclasses import replace
 
-    capture = settings.capture
-    ways = {
-        "both": BOTH_WAYS,
-        "ingress": frozenset({Direction.INGRESS}),
-        "egress": frozenset({Direction.EGRESS}),
-    }
-    return CaptureOptions(
-        interfaces=names,
-        directions=ways[capture.directions],
-        method=capture.method,
-        loader=capture.loader,
-        mode=capture.mode,
-        decapsulate=capture.decapsulate,
-        sampling_rate=capture.sampling_rate,
-        keep=_rules(capture.filter),
-        drop=_rules(capture.exclude),
-        ring_bytes=capture.ring_mb * 2**20,
-        name=settings.probe_name(),
-    )
-
-
-def _rules(texts: Sequence[str]) -> tuple[Rule, ...]:
+    from flows.sources import live_options
     from probe.errors import FilterError
-    from probe.filters import parse_rule, rules_array
+    from probe.filters import rules_array
 
     try:
-        rules = tuple(parse_rule(text) for text in texts)
-        rules_array(rules)
+        # Files have no interfaces, whatever their source is called.
+        wanted = replace(live_options.options(settings), interfaces=names)
+        for rules in (wanted.keep, wanted.drop):
+            rules_array(rules)
     except FilterError as error:
         raise UsageError(str(error)) from None
-    return rules
+    return wanted
 
 
 def _keep_options(options: dict[str, Any], *, replayed: bool) -> KeepOptions | None:
