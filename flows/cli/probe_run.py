@@ -112,6 +112,8 @@ def run(plan: Plan) -> int:
             status.say(line)
         if plan.keep is not None:
             session.keeper = open_keeper(plan.keep, plan.capture, capture.interfaces)
+        if plan.settings.kafka.schema_registry:
+            status.warn("kafka.schema_registry isn't used: batches carry their own fingerprint")
         if not plan.files:
             _warn_of_own_traffic(plan, capture, status)
             status.say(_drop_privileges(plan, capture))

@@ -364,6 +364,16 @@ def test_files_arrive_whole(
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
+def test_registry_that_is_not_used_is_told(
+    kafka: MockKafka, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A schema registry in the settings is no silent promise."""
+    capture_file("a.pcap", FRAMES[:1])
+    monkeypatch.setenv("NETSPECTRA_KAFKA__SCHEMA_REGISTRY", "http://registry:8081")
+    assert main(["probe", "--pcap", "a.pcap", "--brokers", kafka.brokers]) == 0
+    assert "kafka.schema_registry isn't used" in capsys.readouterr().err
+
+
 def test_file_that_is_no_capture_fails(
     kafka: MockKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
