@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from bytewax.dataflow import Dataflow
 
-from flows import logs, pipeline, summary
+from flows import logs, pipeline, recovery, summary
 from flows.errors import NetSpectraError
 from flows.progress import Progress
 from flows.settings import Settings
@@ -233,22 +234,42 @@ class Job:
                     progress.update(sum(at.packets for at in each), event_time_ns or None, done)
 
 
-def run(settings: Settings, workers: int = 1, *, show_summary: bool = False) -> int:
+def run(
+    settings: Settings,
+    workers: int = 1,
+    *,
+    recovery_directory: Path | None = None,
+    show_summary: bool = False,
+) -> int:
     """Run the main job in this process; returns the exit code.
 
     Args:
         settings: of the run.
         workers: worker threads.
+        recovery_directory: where to keep what a log that is kept (Kafka) is gone on with; by
+            default beside an embedded store, or ``netspectra-recovery``.
         show_summary: print the summary at the end.
     """
     from bytewax._bytewax import cli_main
+    from bytewax.recovery import RecoveryConfig
 
+    config = None
+    if settings.source_kind == "kafka":
+        directory = recovery_directory or recovery.default_directory(settings.store_directory)
+        recovery.prepare(directory)
+        # Nothing but what the newest snapshot needs is kept.
+        config = RecoveryConfig(str(directory), timedelta())
     job = Job(settings)
     previous: dict[int, Any] = {
         number: signal.signal(number, job.stop) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        cli_main(job.dataflow(), workers_per_process=workers, epoch_interval=EPOCH)
+        cli_main(
+            job.dataflow(),
+            workers_per_process=workers,
+            epoch_interval=EPOCH,
+            recovery_config=config,
+        )
     except BaseException:
         job.abandon()
         raise
@@ -263,6 +284,9 @@ def start(settings: Settings) -> Dataflow:
 
     The runner knows no exit codes but 0 and 1, so another one ends the process from here.
     """
+    directory = recovery.directory_of(sys.argv[1:])
+    if directory is not None:
+        recovery.prepare(directory)
     job = Job(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, job.stop)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -14,20 +16,29 @@ import click
     show_default=True,
     help="Worker threads in this process.",
 )
-def command(workers: int) -> int:
+@click.option(
+    "-r",
+    "--recovery",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to keep what a Kafka source is gone on with.  [beside the store]",
+)
+def command(workers: int, recovery: Path | None) -> int:
     """Run the main job: read the source, count, store.
 
     It reads what NETSPECTRA_SOURCE names (the built-in demo traffic by default) into what
-    NETSPECTRA_STORE names. Ctrl-C stops it cleanly: what was read is stored.
+    NETSPECTRA_STORE names. Ctrl-C stops it cleanly: what was read is stored, and a Kafka source
+    goes on there next time.
 
     \b
     Examples:
       netspectra run
       NETSPECTRA_SOURCE=pcap:capture.pcap NETSPECTRA_STORE=chdb:data netspectra run
       NETSPECTRA_SOURCE='pcap:captures/*.pcap' netspectra run -w 2
+      NETSPECTRA_SOURCE=kafka netspectra run
+      sudo NETSPECTRA_SOURCE=interface:eth0 netspectra run
     """  # noqa: D301 - click reads the backslash
     from flows import job, logs, settings
 
     loaded = settings.load()
     logs.configure(loaded.log.level, loaded.log.format)
-    return int(job.run(loaded, workers=workers, show_summary=True))
+    return int(job.run(loaded, workers=workers, recovery_directory=recovery, show_summary=True))

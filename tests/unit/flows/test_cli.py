@@ -132,16 +132,6 @@ def test_version_option_is_the_version(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("source", ["kafka", "interface:eth0"])
-def test_config_check_refuses_sources_to_come(
-    source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A source that `run` would refuse is refused by the check too."""
-    monkeypatch.setenv("NETSPECTRA_SOURCE", source)
-    assert main(["config", "check"]) == 2
-    assert "is not part of this version" in capsys.readouterr().err
-
-
 def test_version_names_what_results_depend_on(capsys: pytest.CaptureFixture[str]) -> None:
     """Versions of ours, Python's, the engine's and the sketches' are printed."""
     assert main(["version"]) == 0
