@@ -200,6 +200,7 @@ class EbpfCapture:
             self._close_pins(clean=clean)
             self._tables.close()
             self._ring.close()
+            self._control = np.zeros(1, CONTROL)
             self._loaded.close()
 
     def _open_pins(self, options: CaptureOptions) -> None:

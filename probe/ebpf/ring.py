@@ -159,6 +159,8 @@ class Ring(RingView):
 
     def close(self) -> None:
         """Unmap; the ring can't be read any more. May be called twice."""
-        self._consumer = self._producer = self._data = np.zeros(2, np.uint64)
+        self._consumer = self._producer = np.zeros(1, np.uint64)
+        # Read-only as the ring was: for another type, a read would compile the kernels anew.
+        self._data = np.frombuffer(bytes(16), np.uint64)
         self._ours.close()
         self._kernels.close()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,6 +244,29 @@ def test_without_libbpf_bcc_runs(files: LoadFiles, reason: str, ends: tuple[End,
     assert capture.choices[1] == "eBPF programs loaded by bcc"
     with pytest.raises(Unavailable, match=reason):
         opened(right, files, loader="libbpf")
+
+
+def bpf_descriptors() -> Counter[str]:
+    links = Counter[str]()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links[str(path.readlink())] += 1
+    return Counter({name: count for name, count in links.items() if "bpf" in name})
+
+
+@pytest.mark.parametrize(
+    "loader", ["libbpf", pytest.param("bcc", marks=pytest.mark.requires("bcc"))]
+)
+@pytest.mark.parametrize("way", WAYS)
+def test_all_is_given_back(loader: str, way: str, ends: tuple[End, End]) -> None:
+    """After closing, this process holds no program, map or link more than before."""
+    _, right = ends
+    before = bpf_descriptors()
+    with contextlib.closing(opened(right, loader=loader, **WAYS[way][0])) as capture:
+        assert bpf_descriptors() > before
+        assert f"eBPF programs loaded by {loader}" in capture.choices
+    assert bpf_descriptors() == before
+    assert capture.read(np.zeros(5, PACKET)) == 0
 
 
 def test_without_any_loader(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
