@@ -26,6 +26,8 @@ _DIRECTION_SHIFT: Final = np.uint64(8)
 _ETH_TYPE_SHIFT: Final = np.uint64(48)
 _IPV4: Final = np.uint64(0x0800)
 _IPV6: Final = np.uint64(0x86DD)
+_FEW_CHANGES: Final = 64
+"""Changes of the stream up to which sorting costs more than it saves."""
 
 
 class _Batch:
@@ -110,6 +112,9 @@ class TaskFeed:
         packets, octets = entries[:, PACKETS], entries[:, BYTES]
         if fed is not None:
             packets, octets = packets - fed[:, 0], octets - fed[:, 1]
+        if _interleaved(entries):
+            order = np.lexsort((entries[:, KIND] >> STREAM_SHIFT, entries[:, PANE]))
+            entries, packets, octets = entries.T[:, order].T, packets[order], octets[order]
         keep = (packets > 0) & self._counted(entries[:, KIND])
         flows = self._batch(entries, packets, octets, keep)
         for (stream, pane), rows in flows.runs:
@@ -179,6 +184,12 @@ class TaskFeed:
         if group not in self._sketches:
             self._sketches[group] = [task.new(self._seed) for task in self._tasks]
         return self._sketches[group]
+
+
+def _interleaved(entries: Words) -> bool:
+    """Whether flows of different streams follow each other more often than a new pane comes."""
+    streams = entries[:, KIND] >> STREAM_SHIFT
+    return bool(np.count_nonzero(streams[1:] != streams[:-1]) > _FEW_CHANGES)
 
 
 def _runs(entries: Words) -> Iterator[tuple[tuple[int, int], slice]]:

@@ -147,3 +147,22 @@ def test_default_tasks_use_the_declared_fields() -> None:
     """The tasks of the settings become those of the windows, exact ones apart."""
     wanted = {t.name: (t.type, t.key, t.elements) for t in DEFAULT_TASKS if t.type != "exact"}
     assert {t.name: (t.kind, t.key.names, t.elements.names) for t in TASKS} == wanted
+
+
+def test_streams_that_alternate_are_told_apart() -> None:
+    """Hundreds of small batches of several probes and tenants: each tenant's own sums."""
+    packets = random_packets(np.random.default_rng(5), 4000)
+    parts = np.array_split(packets, 400)
+    accumulator = PartitionAccumulator("log", "0", WindowConfig(), [PORTS], NETWORKS)
+    numbers = [
+        accumulator.add_stream(Stream(t, p)) for t, p in (("a", "p"), ("b", "p"), ("a", "q"))
+    ]
+    for count, part in enumerate(parts):
+        accumulator.absorb(part, numbers[count % 3])
+    units = [accumulator.end(0)]
+    for tenant, mine in (("a", {0, 2}), ("b", {1})):
+        own = np.concatenate([part for n, part in enumerate(parts) if n % 3 in mine])
+        found = by_pane(units, PORTS, tenant)
+        assert {p * 2 * SECOND: sums_of(s) for p, s in found.items()} == naive_sums(
+            own, PORTS.key.names, 2 * SECOND
+        )
