@@ -24,7 +24,6 @@ from probe.ebpf.syscalls import AttachType
 from probe.errors import LiveError, Unavailable
 from schemas.record import Direction
 
-TC_PROGRAMS: Final = ("tc_ingress", "tc_egress", "tc_ingress_ip", "tc_egress_ip")
 XDP_PROGRAM: Final = "xdp_capture"
 
 _WAYS: Final = {Direction.INGRESS: "ingress", Direction.EGRESS: "egress"}
@@ -102,6 +101,18 @@ class Keeper:
         self._process.wait(_KEEPER_PATIENCE_S)
 
 
+def tc_targets(
+    devices: tuple[Device, ...], directions: frozenset[Direction]
+) -> list[tuple[Device, str, str]]:
+    """Where TC programs are to be attached: device, ``ingress`` or ``egress``, program."""
+    return [
+        (device, way, f"tc_{way}_ip" if device.raw_ip else f"tc_{way}")
+        for device in devices
+        for direction, way in _WAYS.items()
+        if direction in directions
+    ]
+
+
 def attach_tc(
     loaded: Loaded,
     devices: tuple[Device, ...],
@@ -113,12 +124,7 @@ def attach_tc(
     Raises:
         Unavailable: neither way works, or the one that is asked for doesn't.
     """
-    targets = [
-        (device, way, f"tc_{way}_ip" if device.raw_ip else f"tc_{way}")
-        for device in devices
-        for direction, way in _WAYS.items()
-        if direction in directions
-    ]
+    targets = tc_targets(devices, directions)
     reasons: tuple[str, ...] = ()
     if how != "clsact":
         try:

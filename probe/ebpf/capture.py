@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from probe.ebpf import syscalls
-from probe.ebpf.attach import TC_PROGRAMS, XDP_PROGRAM, Attachment, attach_tc, attach_xdp
+from probe.ebpf.attach import XDP_PROGRAM, Attachment, attach_tc, attach_xdp, tc_targets
 from probe.ebpf.clock import Clock
 from probe.ebpf.counters import Counters, as_counts
 from probe.ebpf.devices import Device, find_devices
@@ -58,8 +58,11 @@ def open_ebpf(
     if hook == "xdp" and Direction.INGRESS not in options.directions:
         msg = "XDP sees only what comes in; capture what goes out by tc"
         raise LiveError(msg)
-    programs = TC_PROGRAMS if hook == "tc" else (XDP_PROGRAM,)
-    loaded, choices = load(options, programs, files or LoadFiles())
+    if hook == "xdp":
+        programs = {XDP_PROGRAM}
+    else:
+        programs = {program for _, _, program in tc_targets(devices, options.directions)}
+    loaded, choices = load(options, tuple(sorted(programs)), files or LoadFiles())
     try:
         return EbpfCapture(options, hook, devices, loaded, choices)
     except OSError as error:

@@ -6,13 +6,11 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from probe.ebpf import libbpf
-from probe.ebpf.attach import TC_PROGRAMS
 from probe.ebpf.capture import CONTROL, EbpfCapture
 from probe.ebpf.counters import Counters
 from probe.ebpf.flow_tables import FlowTables
@@ -26,6 +24,7 @@ from tests.support.ebpf import UDP_FRAME, run_program
 pytestmark = [pytest.mark.requires("bpf", "netns", "libbpf")]
 SECOND_NS = 10**9
 BURST = 20_000
+TC_PROGRAMS = ("tc_ingress",)
 
 
 def loaded(options: CaptureOptions) -> Loaded:
@@ -41,24 +40,35 @@ def frame(number: int) -> bytes:
     return UDP_FRAME[:34] + port + UDP_FRAME[36:]
 
 
-@contextlib.contextmanager
-def traffic(program_fd: int, bursts: int) -> Iterator[list[threading.Thread]]:
-    """Bursts on both processors at once, each of one flow; joined at the end."""
+class Traffic:
+    """Bursts of packets on both processors at once, for as long as the block lasts."""
 
-    def run(cpu: int) -> None:
-        os.sched_setaffinity(0, {cpu})
-        for number in range(bursts):
-            run_program(program_fd, BURST, frame(number % 7 * 2 + cpu % 2 * (number % 2)))
+    def __init__(self, program_fd: int) -> None:
+        self.sent = 0
+        self._program_fd = program_fd
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        cpus = sorted(os.sched_getaffinity(0))[:2]
+        self._threads = [threading.Thread(target=self._run, args=(cpu,)) for cpu in cpus]
 
-    cpus = sorted(os.sched_getaffinity(0))[:2]
-    threads = [threading.Thread(target=run, args=(cpu,)) for cpu in cpus]
-    for thread in threads:
-        thread.start()
-    try:
-        yield threads
-    finally:
-        for thread in threads:
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
             thread.join()
+
+    def _run(self, cpu: int) -> None:
+        os.sched_setaffinity(0, {cpu})
+        number = 0
+        while not self._stop.is_set():
+            number += 1  # some flows are on both processors
+            run_program(self._program_fd, BURST, frame(number % 7 * (1 + cpu % 2)))
+            with self._lock:
+                self.sent += BURST
 
 
 def test_nothing_is_lost_while_tables_are_swapped() -> None:
@@ -70,22 +80,19 @@ def test_nothing_is_lost_while_tables_are_swapped() -> None:
         counters = Counters(programs.map_fd("counters"))
         control["aggregate"] = 1
         parts: list[Packets] = []
-        with (
-            contextlib.closing(tables),
-            traffic(programs.program_fd("tc_ingress"), 40) as threads,
-        ):
-            while any(thread.is_alive() for thread in threads):
-                tables.swap()
-                parts.append(tables.take(0))
+        with contextlib.closing(tables):
+            with Traffic(programs.program_fd("tc_ingress")) as traffic:
+                while sum(len(part) > 0 for part in parts) < 10:
+                    tables.swap()
+                    parts.append(tables.take(0))
             parts += [tables.take_last(0), tables.take(0)]
             assert len(tables.take_last(0)) == 0
         sums = counters.read()[0]
         records = np.concatenate(parts)
-    assert sums["seen"] == 40 * BURST * len(threads)
+    assert sums["seen"] == traffic.sent
     assert sums["table_full"] == sums["ring_full"] == 0
     assert records["packets"].sum(dtype=np.uint64) == sums["seen"]
     assert records["wire_bytes"].sum(dtype=np.uint64) == sums["seen_bytes"]
-    assert len([part for part in parts if len(part)]) > 2
     assert set(records["direction"]) == {1}
     # A swap gives each flow and second once.
     for part in parts:
@@ -143,14 +150,14 @@ def test_identity_and_watermark(mode: str, room: int) -> None:
     capture = EbpfCapture(options, "tc", (), programs, ())
     with contextlib.closing(capture):
         reader = Reader(capture, room)
-        with traffic(programs.program_fd("tc_ingress"), 30) as threads:
-            while any(thread.is_alive() for thread in threads):
+        with Traffic(programs.program_fd("tc_ingress")) as traffic:
+            while traffic.sent < 60 * BURST:
                 reader.read()
         capture.detach()
         while reader.read() == len(reader.out):
             pass
         counts = capture.counts()
-    assert counts.seen == 30 * BURST * len(threads)
+    assert counts.seen == traffic.sent
     assert counts.seen == reader.packets + sum(counts.dropped.values())
     assert reader.late == 0
     assert reader.watermarks == sorted(reader.watermarks)

@@ -44,9 +44,14 @@ def test_symbol_of_the_compiled_object() -> None:
     assert symbol_value(compiled.read_bytes(), b"knobs") % 8 == 0
 
 
+def forget_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bcc"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
 def test_bcc_that_isnt_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no bindings are, the message names the package; another ``bcc`` isn't taken."""
-    monkeypatch.delitem(sys.modules, "bcc", raising=False)
+    forget_bcc(monkeypatch)
     (tmp_path / "bcc").mkdir()
     (tmp_path / "bcc" / "__init__.py").write_text("raise RuntimeError('something else')")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -56,7 +61,7 @@ def test_bcc_that_isnt_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_bcc_that_doesnt_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bindings that can't be imported are a reason to step down, and leave nothing behind."""
-    monkeypatch.delitem(sys.modules, "bcc", raising=False)
+    forget_bcc(monkeypatch)
     (tmp_path / "libbcc.py").write_text("raise OSError('libbcc.so.0: no such file')")
     (tmp_path / "__init__.py").write_text("from .libbcc import lib")
     with pytest.raises(Unavailable, match=r"bindings don't work here \(libbcc.so.0"):
