@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,8 @@ from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec
 
 from flows.kafka.client import ANSWER_TIMEOUT_S, Cluster, connect, properties
 from flows.settings.model import Topics
-
-MAX_REPLICAS: Final = 3
+from schemas.topics import OWN_TIME, PACKETS_CONFIG, PACKETS_PARTITIONS
+from schemas.topics import replicas as usual_replicas
 
 _NO_LEADER: Final = frozenset(
     {
@@ -32,9 +32,6 @@ _LOADING: Final = frozenset(
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 
-# The log's own time, so that a probe's wrong clock neither keeps data for ever nor loses it.
-_OWN_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -48,7 +45,7 @@ class Plan:
 
     name: str
     partitions: int
-    config: dict[str, str]
+    config: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +112,14 @@ class Topic:
 def plans(topics: Topics) -> list[Plan]:
     """Our four topics as they should be."""
     return [
-        Plan(
-            topics.packets,
-            12,
-            # Segments are deleted whole, and only once nothing is added to them.
-            {"retention.ms": str(6 * _HOUR_MS), "segment.ms": str(_HOUR_MS), **_OWN_TIME},
-        ),
+        Plan(topics.packets, PACKETS_PARTITIONS, PACKETS_CONFIG),
         Plan(topics.alerts, 1, {"cleanup.policy": "compact"}),
         Plan(topics.windows, 1, {"retention.ms": str(7 * _DAY_MS)}),
         Plan(
             topics.dlq,
             1,
             # A dead letter is a whole message and why it couldn't be read.
-            {"retention.ms": str(7 * _DAY_MS), "max.message.bytes": str(2 * 2**20), **_OWN_TIME},
+            {"retention.ms": str(7 * _DAY_MS), "max.message.bytes": str(2 * 2**20), **OWN_TIME},
         ),
     ]
 
@@ -147,7 +139,7 @@ def create(cluster: Cluster, wanted: Sequence[Plan], replicas: int | None = None
         BrokerError: Kafka can't be reached or refused.
     """
     there = cluster.metadata()
-    replicas = replicas or min(MAX_REPLICAS, len(there.brokers))
+    replicas = replicas or usual_replicas(len(there.brokers))
     missing = [plan for plan in wanted if plan.name not in there.topics]
     new = [
         NewTopic(plan.name, plan.partitions, replicas, config=dict(plan.config)) for plan in missing

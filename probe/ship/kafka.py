@@ -49,8 +49,6 @@ class KafkaOptions:
     Attributes:
         brokers: ``host:port``, several with commas.
         topic: its name.
-        partitions: of the topic, if it must be created.
-        retention_ms: of the topic, if it must be created.
         queue_bytes: most bytes in flight; what the last read and cut bring may come on top.
         queue_messages: most messages in flight, likewise.
         connect_timeout_s: how long to wait for a broker's first answer.
@@ -59,8 +57,6 @@ class KafkaOptions:
 
     brokers: str
     topic: str = DEFAULT_TOPIC
-    partitions: int = 12
-    retention_ms: int = 6 * 3600 * 1000
     queue_bytes: int = DEFAULT_QUEUE_BYTES
     queue_messages: int = 20_000
     connect_timeout_s: float = 10.0
@@ -119,13 +115,7 @@ class KafkaShipper:
         }
         try:
             self._producer = Producer({**_DEFAULTS, **connection, "error_cb": self._on_error})
-            self.partitions = topic_partitions(
-                connection,
-                options.topic,
-                partitions=options.partitions,
-                retention_ms=options.retention_ms,
-                timeout_s=options.connect_timeout_s,
-            )
+            self.partitions = topic_partitions(connection, options.topic, options.connect_timeout_s)
         except KafkaException as error:
             msg = f"librdkafka refuses its settings: {error.args[0].str()}"
             raise ShipError(msg) from None

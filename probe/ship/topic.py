@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from probe.errors import KafkaUnreachable, ShipError
+from schemas.topics import PACKETS_CONFIG, PACKETS_PARTITIONS, replicas
 
 NOT_ALLOWED: Final = frozenset(
     {
@@ -22,21 +23,12 @@ NOT_ALLOWED: Final = frozenset(
 _SETTLE_S: Final = 10.0
 
 
-def topic_partitions(
-    properties: Mapping[str, Any],
-    topic: str,
-    *,
-    partitions: int,
-    retention_ms: int,
-    timeout_s: float,
-) -> int:
+def topic_partitions(properties: Mapping[str, Any], topic: str, timeout_s: float) -> int:
     """Count the partitions of a topic, which is created if it isn't there.
 
     Args:
         properties: of librdkafka, ``bootstrap.servers`` among them.
         topic: its name.
-        partitions: of a topic that must be created.
-        retention_ms: how long its messages are kept; replication is the broker's default.
         timeout_s: for each answer.
 
     Raises:
@@ -46,13 +38,13 @@ def topic_partitions(
     last: list[str] = []
     options = {**properties, "error_cb": lambda error: last.append(error.str())}
     admin = AdminClient(options)
-    found = _count(admin, properties, topic, timeout_s, last)
+    found, brokers = _count(admin, properties, topic, timeout_s, last)
     if found == 0:
-        _create(admin, topic, partitions, retention_ms, timeout_s)
+        _create(admin, topic, replicas(brokers), timeout_s)
         deadline = time.monotonic() + _SETTLE_S
         while found == 0 and time.monotonic() < deadline:
             time.sleep(0.05)
-            found = _count(admin, properties, topic, timeout_s, last)
+            found, _ = _count(admin, properties, topic, timeout_s, last)
     if found == 0:
         msg = f"topic {topic} was created, but the brokers don't list it: try again"
         raise ShipError(msg)
@@ -61,10 +53,13 @@ def topic_partitions(
 
 def _count(
     admin: Any, properties: Mapping[str, Any], topic: str, timeout_s: float, last: list[str]
-) -> int:
-    """Partitions of the topic, 0 when it isn't there; asks for all, which creates none."""
+) -> tuple[int, int]:
+    """Partitions of the topic, 0 when it isn't there, and how many brokers there are.
+
+    Asks for all topics, which creates none.
+    """
     try:
-        topics = admin.list_topics(timeout=timeout_s).topics
+        there = admin.list_topics(timeout=timeout_s)
     except KafkaException as error:
         admin.poll(0)
         reason = last[0] if last else error.args[0].str()
@@ -73,11 +68,12 @@ def _count(
             "address, that the broker runs, and its security settings"
         )
         raise KafkaUnreachable(msg) from None
-    return len(topics[topic].partitions) if topic in topics else 0
+    found = len(there.topics[topic].partitions) if topic in there.topics else 0
+    return found, len(there.brokers)
 
 
-def _create(admin: Any, topic: str, partitions: int, retention_ms: int, timeout_s: float) -> None:
-    wanted = NewTopic(topic, partitions, config={"retention.ms": str(retention_ms)})
+def _create(admin: Any, topic: str, copies: int, timeout_s: float) -> None:
+    wanted = NewTopic(topic, PACKETS_PARTITIONS, copies, config=dict(PACKETS_CONFIG))
     try:
         admin.create_topics([wanted], request_timeout=timeout_s)[topic].result(timeout_s + 5)
     except KafkaException as failure:
@@ -88,9 +84,9 @@ def _create(admin: Any, topic: str, partitions: int, retention_ms: int, timeout_
         reason = (
             f"could not be created ({error.str()})" if allowed else "this user may not create it"
         )
+        config = " ".join(f"--config {name}={value}" for name, value in PACKETS_CONFIG.items())
         msg = (
             f"topic {topic} doesn't exist and {reason}: have it created with kafka-topics.sh "
-            f"--create --topic {topic} --partitions {partitions} --config "
-            f"retention.ms={retention_ms}"
+            f"--create --topic {topic} --partitions {PACKETS_PARTITIONS} {config}"
         )
         raise ShipError(msg) from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka.admin import ConfigResource, ResourceType
 
+from flows.kafka.client import Cluster
+from flows.kafka.topics import describe, differences, plans
+from flows.settings.model import Kafka, Topics
 from probe.ship.kafka import KafkaOptions, KafkaShipper
 from tests.support.batches import check_batches, check_ends
 from tests.support.kafka import Broker
@@ -15,19 +17,16 @@ pytestmark = pytest.mark.requires("kafka")
 
 
 def test_the_topic_is_made_when_it_isnt_there(kafka_broker: Broker) -> None:
-    """It has the partitions and the retention that were asked for; the next start finds it."""
+    """It is as ``topics create`` would make it; the next start finds it."""
     topic = kafka_broker.name()
-    options = KafkaOptions(
-        brokers=kafka_broker.bootstrap, topic=topic, partitions=5, retention_ms=1_234_567
-    )
     for _ in range(2):
-        shipper = KafkaShipper(options)
-        assert shipper.partitions == 5
+        shipper = KafkaShipper(KafkaOptions(brokers=kafka_broker.bootstrap, topic=topic))
+        assert shipper.partitions == 12
         shipper.close(5)
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    admin = kafka_broker.admin()
-    (answer,) = admin.describe_configs([resource]).values()
-    assert answer.result(10)["retention.ms"].value == "1234567"
+    (plan, *_) = plans(Topics(packets=topic))
+    (found,) = describe(Cluster(Kafka(brokers=kafka_broker.bootstrap)), [topic])
+    assert differences(plan, found) == []
+    assert found.replicas == 1
 
 
 def test_a_broker_that_is_killed_under_load_costs_only_what_the_ring_counts(
