@@ -5,6 +5,9 @@ NetSpectraError (1)
 +-- StoreError (1)          the store can't be opened, or refused a statement
 |   +-- StoreOwned (1)      another process owns the embedded store
 +-- SketchError (1)         sketch bytes that are foreign or damaged
++-- BrokerError (1)         Kafka can't be reached, or refused (``flows.kafka.client``)
++-- KafkaFault (1)          Kafka can't give what is read (``flows.sources.kafka``)
++-- WrongTopic (1)          nearly nothing in the topic is ours (``flows.sources.dead_letters``)
 """
 
 from __future__ import annotations

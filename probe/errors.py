@@ -7,6 +7,7 @@ ProbeError
     +-- Unavailable     one way to capture that this machine doesn't offer; another may work
 +-- ShipError           packets can't be delivered to Kafka; the text says what to do
     +-- KafkaUnreachable    no broker answers; it may later
++-- KeepError           packets that can't be kept in files; the text says what to do
 +-- PrivilegeError      privileges that could not be dropped
 """
 
@@ -39,6 +40,10 @@ class ShipError(ProbeError):
 
 class KafkaUnreachable(ShipError):
     """No broker answers; the sentence says what to check. Trying again may be of use."""
+
+
+class KeepError(ProbeError):
+    """Nothing can be kept; one sentence says why and what to do."""
 
 
 class PrivilegeError(ProbeError):

@@ -236,7 +236,8 @@ def _capture_options(settings: Settings, names: tuple[str, ...]) -> CaptureOptio
 def _keep_options(options: dict[str, Any], *, replayed: bool) -> KeepOptions | None:
     if options["write"] is None:
         return None
-    from probe.keep import KeepError, KeepOptions
+    from probe.errors import KeepError
+    from probe.keep import KeepOptions
 
     form = options["write_format"] or ("avro" if replayed else "pcapng")
     if replayed and form == "pcapng":

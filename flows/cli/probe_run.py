@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any, Final, cast
 
 import numpy as np
-from confluent_kafka import KafkaError
 
 from flows.cli import probe_status
 from flows.cli.probe_route import own_traffic
@@ -27,7 +26,7 @@ from flows.cli.probe_status import Status
 from flows.settings import Settings
 from probe import privileges
 from probe.capture.linktypes import ETHERNET
-from probe.errors import ShipError
+from probe.errors import KafkaUnreachable, ShipError
 from probe.filters import keep_matching, rules_array
 from probe.keep import Keeper, KeepOptions, open_keeper
 from probe.live import CaptureOptions, LiveCapture
@@ -45,14 +44,6 @@ _CONNECT_S: Final = 3.0
 
 _AGAIN_S: Final = 1.0
 _READ_RECORDS: Final = 16_384
-_UNREACHABLE: Final = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-        KafkaError._ALL_BROKERS_DOWN,
-    }
-)
 _KEPT_WHEN_NEEDED: Final = "BPF"
 
 
@@ -288,9 +279,7 @@ def _connect(session: _Session, stop: Stop) -> KafkaShipper | None:
     while not stop.asked:
         try:
             shipper = KafkaShipper(options, session.status.warn)
-        except ShipError as error:
-            if not _is_unreachable(error):
-                raise
+        except KafkaUnreachable as error:
             session.note(session.capture.counts())
             if not told:
                 session.status.warn(f"{error}; capturing meanwhile, and trying again")
@@ -303,10 +292,3 @@ def _connect(session: _Session, stop: Stop) -> KafkaShipper | None:
             )
             return shipper
     return None
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    """Whether Kafka may be there later."""
-    cause = error.__cause__ or error.__context__
-    code = getattr(cause.args[0], "code", None) if cause and cause.args else None
-    return code is not None and code() in _UNREACHABLE

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from probe.keep.keeper import Keeper, open_keeper
-from probe.keep.options import Format, KeepCounts, KeepError, KeepOptions
+from probe.keep.options import Format, KeepCounts, KeepOptions
 
-__all__ = ["Format", "KeepCounts", "KeepError", "KeepOptions", "Keeper", "open_keeper"]
+__all__ = ["Format", "KeepCounts", "KeepOptions", "Keeper", "open_keeper"]

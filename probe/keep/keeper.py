@@ -15,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from probe.errors import KeepError
 from probe.keep.cells import CELLS_BYTES, Cell, map_cells, shared_memory
-from probe.keep.options import KeepCounts, KeepError, KeepOptions
+from probe.keep.options import KeepCounts, KeepOptions
 from probe.keep.setup import READY, Setup
 from probe.keep.slots import SLOT_RECORDS, SLOTS_BYTES, SlotWriter
 from probe.live import CaptureOptions

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from probe.errors import ProbeError
+from probe.errors import KeepError
 
 Format = Literal["pcapng", "avro", "text"]
 
@@ -17,10 +17,6 @@ SUFFIXES: Final[Mapping[Format, str]] = {"pcapng": "pcapng", "avro": "avro", "te
 MIN_ROTATE_BYTES: Final = 1 << 20
 _MIN_SNAP_BYTES: Final = 64
 MAX_SNAP_BYTES: Final = 262_144
-
-
-class KeepError(ProbeError):
-    """Nothing can be kept; one sentence says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from probe import privileges
-from probe.errors import ProbeError
+from probe.errors import KeepError, ProbeError
 from probe.keep.avro import AvroBlocks
 from probe.keep.cells import map_cells
 from probe.keep.frames import FrameKeeper, open_rings
-from probe.keep.options import KeepError
 from probe.keep.records import keep_records
 from probe.keep.setup import READY, Setup, receive
 from probe.keep.slots import read_slots

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probe.capture import linktypes
-from probe.keep.options import KeepError
+from probe.errors import KeepError
 from probe.keep.pcapng import InterfaceCounts
 
 BLOCK_BYTES: Final = 1 << 18

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from probe.keep import KeepError, KeepOptions
+from probe.errors import KeepError
+from probe.keep import KeepOptions
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from fastavro.read import LOGICAL_READERS
 
-from probe.keep import Keeper, KeepError, KeepOptions, open_keeper
+from probe.errors import KeepError
+from probe.keep import Keeper, KeepOptions, open_keeper
 from probe.keep.slots import SLOT_RECORDS, SLOTS
 from probe.live import CaptureOptions
 from schemas import readers
