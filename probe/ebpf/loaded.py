@@ -11,7 +11,12 @@ from probe.ebpf.knobs import pack_knobs
 from probe.errors import Unavailable
 from probe.live import CaptureOptions
 
-_BPF: Final = Path(__file__).parents[2] / "bpf"
+_PROBE: Final = Path(__file__).parents[1]
+_BPF: Final = next(
+    # A wheel has them inside the package, a checkout beside it.
+    (folder for folder in (_PROBE / "bpf", _PROBE.parent / "bpf") if folder.is_dir()),
+    _PROBE.parent / "bpf",
+)
 FLOW_ENTRIES: Final = 65_536
 """Flows for which a table has room."""
 

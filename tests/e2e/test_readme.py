@@ -17,22 +17,32 @@ from flows.cli import COMMANDS
 from flows.settings import load
 from flows.storage.store import Store
 from tests.support.jobs import ROOT, environment, ipv4_packets, write_pcap
+from tests.support.kafka import SCRIPT, free_port
+from tests.support.kafka import run as broker
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+BASH = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+"""Commands that need root or Kafka."""
+
 COMMAND_LINES = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
 SLOW = ("make ", "netspectra bench")
 """Whole builds and benchmarks, which have tests of their own."""
 
 
-def test_commands_of_the_readme_run_in_order(tmp_path: Path) -> None:
-    """Every command line, in order, in one shell's directory, ends with 0."""
-    write_pcap(tmp_path / "capture.pcap", ipv4_packets(np.random.default_rng(3), 2000))
-    command = tmp_path / "bin" / "netspectra"
+def shell_path(directory: Path) -> str:
+    """A search path on which `netspectra` is this program."""
+    command = directory / "bin" / "netspectra"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flows.cli "$@"\n')
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
-    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    return f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_commands_of_the_readme_run_in_order(tmp_path: Path) -> None:
+    """Every command line, in order, in one shell's directory, ends with 0."""
+    write_pcap(tmp_path / "capture.pcap", ipv4_packets(np.random.default_rng(3), 2000))
+    path = shell_path(tmp_path)
     run = [line for line in COMMAND_LINES if not line.startswith(SLOW)]
     assert len(run) >= 7
     for line in run:
@@ -48,6 +58,42 @@ def test_commands_of_the_readme_run_in_order(tmp_path: Path) -> None:
         # doctor warns where nothing is installed, and says so; it fails for no other reason.
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         assert done.stdout.strip(), line
+
+
+@pytest.mark.requires("kafka")
+def test_the_walk_through_kafka_runs(tmp_path: Path) -> None:
+    """A capture goes through a broker into the store, and the ledger says that all of it did."""
+    (block,) = [b for b in BASH if "broker.py start" in b]
+    port = free_port(1)
+    path = shell_path(tmp_path)
+    packets = ipv4_packets(np.random.default_rng(3), 2000)
+    write_pcap(tmp_path / "capture.pcap", packets)
+    block = block.replace("deploy/kafka/broker.py", f"{sys.executable} {SCRIPT}")
+    block = block.replace("start --data", f"start --port {port} --data")
+    first, last = block.split("netspectra topics list\n")
+    ask = "netspectra sql 'SELECT sum(delivered) FROM ledger WHERE hop = 5' --format csv"
+    stored = f"NETSPECTRA_STORE=chdb:from-kafka {ask} 2>/dev/null | grep -qx 2000"
+    wait = f"for try in $(seq 240); do {stored} && break; sleep 0.5; done; {stored}\n"
+    done = subprocess.run(
+        ["/bin/bash", "-e", "-c", f"{first}{wait}netspectra topics list\n{last}wait\n"],
+        cwd=tmp_path,
+        env={**environment(KAFKA__BROKERS=f"127.0.0.1:{port}"), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    if done.returncode:
+        broker("stop", "--data", str(tmp_path / "kafka-data"))
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    hops = re.findall(
+        r"^(capture|transport|decode|window|store)\s+(\d+)\s+(\d+)", done.stdout, re.M
+    )
+    assert {hop: (int(s), int(d)) for hop, s, d in hops} == dict.fromkeys(
+        ("capture", "transport", "decode", "window", "store"), (2000, 2000)
+    )
+    assert "complete: every packet that was wanted is in Kafka" in done.stdout
+    assert "complete: every packet seen is stored" in done.stdout
 
 
 def test_tables_of_the_readme_exist(tmp_path: Path) -> None:
@@ -74,7 +120,7 @@ def test_settings_of_the_readme_are_good(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_commands_of_the_readme_are_ours() -> None:
     """`netspectra NAME` is a command, wherever the README says so."""
-    named = set(re.findall(r"netspectra (\w+)", "\n".join(COMMAND_LINES)))
+    named = set(re.findall(r"netspectra (\w+)", "\n".join([*COMMAND_LINES, *BASH])))
     assert named <= set(COMMANDS)
     assert {"read", "run", "sql", "config", "doctor", "bench"} <= named
 

@@ -63,6 +63,14 @@ def test_wheel_has_the_data(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.requires("hatchling")
+def test_wheel_has_the_programs_for_the_kernel(wheel: zipfile.ZipFile) -> None:
+    """The C sources, from which BCC compiles, are where an installed probe looks."""
+    sources = {file.name for file in (ROOT / "bpf").iterdir() if file.suffix in (".c", ".h")}
+    assert "capture.bpf.c" in sources
+    assert {f"probe/bpf/{name}" for name in sources} <= set(wheel.namelist())
+
+
+@pytest.mark.requires("hatchling")
 def test_wheel_can_not_be_uploaded_and_has_one_command(wheel: zipfile.ZipFile) -> None:
     """The classifier that indexes refuse is there, the licence is, and one console command."""
     folder = f"netspectra-{PROJECT['version']}.dist-info"
