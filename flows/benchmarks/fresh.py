@@ -28,10 +28,9 @@ def call(function: str, **arguments: Any) -> Any:
     Raises:
         NetSpectraError: the process failed; its last line of output says why.
     """
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", __name__, function, json.dumps(arguments)],
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -41,6 +40,13 @@ def call(function: str, **arguments: Any) -> Any:
         msg = f"the benchmark {function} failed: {lines[-1]}"
         raise NetSpectraError(msg)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def environment() -> dict[str, str]:
+    """Variables with which a new process finds our modules, and no settings of ours."""
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    kept = {name: v for name, v in os.environ.items() if not name.startswith("NETSPECTRA_")}
+    return {**kept, "PYTHONPATH": path}
 
 
 def peak_bytes() -> int:

@@ -20,6 +20,7 @@ def command() -> None:
       netspectra bench engine
       netspectra bench engine --quick --only kernel,whole
       netspectra bench superspread
+      netspectra bench kafka
     """  # noqa: D301 - click reads the backslash
 
 
@@ -73,6 +74,35 @@ def superspread(quick: bool, seed: int) -> None:
       netspectra bench superspread --quick --seed 7
     """  # noqa: D301 - click reads the backslash
     _superspread().run(quick=quick, seed=seed)
+
+
+@command.command("kafka")
+@click.option("--packets", type=click.IntRange(1_000_000), default=20_000_000, show_default=True)
+@click.option("--partitions", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--flows", type=click.IntRange(1), default=100_000, show_default=True, help="Active.")
+def kafka(packets: int, partitions: int, flows: int) -> None:
+    """Measure the whole job: from a topic that is full to rows in a store.
+
+    Needs a broker (NETSPECTRA_KAFKA__BROKERS), in which it makes a topic and removes it; 20
+    million packets take half a gigabyte there. Compared are one worker, two, and two processes.
+
+    \b
+    Examples:
+      deploy/kafka/broker.py start --data /tmp/kafka
+      netspectra bench kafka
+      netspectra bench kafka --packets 100000000
+    """  # noqa: D301 - click reads the backslash
+    from flows import settings
+    from flows.benchmarks import through_kafka
+
+    brokers = settings.load().kafka.brokers
+    click.echo(f"sending {packets:,} packets", err=True)
+    with through_kafka.filled(
+        brokers, packets, partitions=partitions, active_flows=flows, rate=1.5e6
+    ) as topic:
+        for workers, processes in ((1, 1), (2, 1), (1, 2)):
+            run = through_kafka.read(brokers, topic, packets, workers=workers, processes=processes)
+            click.echo(through_kafka.text(run))
 
 
 def _superspread() -> ModuleType:
