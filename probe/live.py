@@ -95,7 +95,10 @@ class LiveCapture(Protocol):
         """Unix time before which no more packets will come, as of the last read; never falls."""
 
     def counts(self) -> CaptureCounts:
-        """Totals since the start."""
+        """Totals since the start.
+
+        After ``detach``, ``seen`` is what was read, what waits to be read and what was dropped.
+        """
 
     def detach(self) -> None:
         """Take no new packets; what waits can still be read."""

@@ -25,16 +25,14 @@ from flows.cli.probe_route import own_traffic
 from flows.cli.probe_status import Status
 from flows.settings import Settings
 from probe import privileges
-from probe.capture.linktypes import ETHERNET
 from probe.errors import KafkaUnreachable, ShipError
-from probe.filters import keep_matching, rules_array
 from probe.keep import Keeper, KeepOptions, open_keeper
 from probe.live import CaptureOptions, LiveCapture
 from probe.ship.agent import Agent, AgentStatus
 from probe.ship.batcher import Batcher
 from probe.ship.kafka import KafkaOptions, KafkaShipper
 from probe.ship.replay import FileCapture
-from schemas.record import PACKET, CapturePoint, as_words
+from schemas.record import PACKET, CapturePoint
 
 FAILED: Final = 1
 INCOMPLETE: Final = 3
@@ -43,7 +41,6 @@ _CONNECT_S: Final = 3.0
 """Time for one try to reach Kafka."""
 
 _AGAIN_S: Final = 1.0
-_READ_RECORDS: Final = 16_384
 _KEPT_WHEN_NEEDED: Final = "BPF"
 
 
@@ -152,11 +149,8 @@ class _Session:
         )
 
     def leave(self) -> None:
-        """End without having shipped anything: count what waits, which some count when read."""
+        """End without having shipped anything."""
         self.capture.detach()
-        buffer = np.empty(_READ_RECORDS, PACKET)
-        while self.capture.read(buffer):
-            pass
         self.note(self.capture.counts())
 
     def sample(self) -> AgentStatus:
@@ -226,24 +220,10 @@ def _open(plan: Plan) -> LiveCapture:
     from probe.choose import open_capture
 
     privileges.account_of(plan.user)  # a wrong name is told before anything is attached
-    _compile(plan.capture)
-    return open_capture(plan.capture)
-
-
-def _compile(options: CaptureOptions) -> None:
-    """Have the kernels compiled while their cache can be read and written: root's, often."""
-    packets = np.zeros(1, PACKET)
+    # Compiled now, while the cache of kernels can be read and written: root's, often.
     batcher = Batcher(partitions=1, tenant="", probe="", boot_id=bytes(16))
-    batcher.add(packets, emit_time_ns=0, watermark_ns=0)
-    if options.method in ("auto", "packet"):
-        from probe.packet_socket.frames import READY, SLOT_BYTES
-        from probe.packet_socket.ring import FrameRing
-
-        slots = bytearray(2 * SLOT_BYTES)  # one alone would be another type of array
-        slots[0] = READY
-        FrameRing(slots, 1, ETHERNET, decapsulate=options.decapsulate).read(packets)
-        rules = rules_array(())
-        keep_matching(as_words(packets), rules, rules, np.empty(1, np.bool_))
+    batcher.add(np.zeros(1, PACKET), emit_time_ns=0, watermark_ns=0)
+    return open_capture(plan.capture)
 
 
 def _warn_of_own_traffic(plan: Plan, capture: LiveCapture, status: Status) -> None:

@@ -15,7 +15,7 @@ from probe.filters import keep_matching, rules_array
 from probe.live import CaptureCounts, CaptureOptions
 from probe.packet_socket.ring import FrameRing
 from probe.packet_socket.sockets import PacketSocket
-from schemas.record import CapturePoint, Packets, as_words
+from schemas.record import PACKET, CapturePoint, Packets, as_words
 
 _SETTLE_NS: Final = 10_000_000
 """Longest that a frame is believed to be on its way into a ring after it got its time."""
@@ -60,6 +60,8 @@ class PacketSocketCapture:
         self._turn = 0
         self._watermark_ns = 0
         self._taken = self._filtered = self._sampled_out = self._ring_full = 0
+        self._detached = False
+        self._left = np.empty(0, PACKET)
         names = tuple(dict.fromkeys(options.interfaces))
         ring_bytes = options.ring_bytes // len(names)
         try:
@@ -68,8 +70,11 @@ class PacketSocketCapture:
                 self._sockets.append(opened)
                 link = opened.if_index, opened.link_type
                 self._rings.append(FrameRing(opened.map, *link, decapsulate=options.decapsulate))
+            self._select(self._left)  # compiled, like the rings' kernels, before frames come
+            for opened in self._sockets:
+                opened.start()
         except BaseException:
-            self.close()
+            self._release()
             raise
         self.interfaces = {s.if_index: name for s, name in zip(self._sockets, names, strict=True)}
         slots = len(self._rings[0])
@@ -78,6 +83,19 @@ class PacketSocketCapture:
     def read(self, out: Packets) -> int:
         """Decode what waits to ``out``, at most its length; returns how many. Never blocks."""
         now_ns = time.time_ns()
+        if self._detached:
+            rows = min(len(self._left), len(out))
+            as_words(out)[:rows] = as_words(self._left)[:rows]
+            self._left = self._left[rows:]
+            oldest_ns = int(self._left["ts_ns"].min(initial=now_ns))
+        else:
+            rows = self._read_rings(out)
+            waiting = (ring.oldest_ns() for ring in self._rings)
+            oldest_ns = min(ts_ns for ts_ns in (now_ns, *waiting) if ts_ns is not None)
+        self._watermark_ns = max(self._watermark_ns, oldest_ns - _SETTLE_NS)
+        return rows
+
+    def _read_rings(self, out: Packets) -> int:
         rows = 0
         self._turn += 1
         for i in range(len(self._rings)):
@@ -89,8 +107,6 @@ class PacketSocketCapture:
                 left -= taken
                 if not taken:
                     break
-        waiting = [ts_ns for ring in self._rings if (ts_ns := ring.oldest_ns()) is not None]
-        self._watermark_ns = max(self._watermark_ns, min([now_ns, *waiting]) - _SETTLE_NS)
         return rows
 
     def watermark_ns(self) -> int:
@@ -98,21 +114,34 @@ class PacketSocketCapture:
         return self._watermark_ns
 
     def counts(self) -> CaptureCounts:
-        """Totals since the start, of what was read and what was dropped."""
+        """Totals since the start, of what was read and what was dropped.
+
+        What waits in a ring is counted when it is read or by ``detach``: before it is decoded,
+        nobody knows how many packets it stands for, and whether they are wanted.
+        """
         self._ring_full += sum(opened.statistics() for opened in self._sockets)
         dropped = {"ring_full": self._ring_full, "sampled_out": self._sampled_out}
         return CaptureCounts(self._taken + sum(dropped.values()), dropped, self._filtered)
 
     def detach(self) -> None:
-        """Take no new packets; what waits can still be read."""
+        """Take no new packets; what waits is counted, and can still be read."""
+        if self._detached:
+            return
         for opened in self._sockets:
             opened.detach()
+        room = np.empty(sum(map(len, self._rings)), PACKET)
+        self._left = room[: self._read_rings(room)]
+        self._detached = True
 
     def close(self) -> None:
         """Detach and give everything back; may be called twice."""
-        if self._sockets:
-            with contextlib.suppress(OSError):
-                self.counts()
+        self.detach()
+        with contextlib.suppress(OSError):
+            self.counts()
+        self._left = self._left[:0]
+        self._release()
+
+    def _release(self) -> None:
         for ring in self._rings:
             ring.close()
         for opened in self._sockets:
@@ -122,7 +151,7 @@ class PacketSocketCapture:
 
     def _select(self, packets: Packets) -> int:
         """Move the records that are wanted to the front, count the others; returns how many."""
-        if len(packets) and any(len(rules) for rules in self._rules):
+        if any(len(rules) for rules in self._rules):
             wanted = np.empty(len(packets), np.bool_)
             keep_matching(as_words(packets), *self._rules, wanted)
             packets, lost = _keep(packets, wanted)
@@ -138,6 +167,7 @@ class PacketSocketCapture:
 def _keep(packets: Packets, wanted: npt.NDArray[np.bool_]) -> tuple[Packets, int]:
     """Move wanted records to the front: they, and how many packets the others stood for."""
     lost = int(packets["packets"][~wanted].sum())
-    kept = packets[wanted]
-    packets[: len(kept)] = kept
+    words = as_words(packets)
+    kept = words[wanted]
+    words[: len(kept)] = kept
     return packets[: len(kept)], lost

@@ -15,7 +15,7 @@ from probe.packet_socket.frames import (
     count_ready,
     decode_slots,
 )
-from schemas.record import Packets, as_words
+from schemas.record import PACKET, Packets, as_words
 
 _SECOND_NS = 1_000_000_000
 
@@ -30,6 +30,8 @@ class FrameRing:
         if_index: for the records.
         link_type: of the frames.
         decapsulate: describe what tunnels carry.
+
+    The kernels are compiled when this returns.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class FrameRing:
         self._statuses = self._words[:, 0]
         self._link = (link_type, if_index, decapsulate)
         self._next = 0
+        self._compile()
 
     def __len__(self) -> int:
         return len(self._statuses)
@@ -73,3 +76,9 @@ class FrameRing:
         self._words = self._bytes.view(np.uint32).reshape(1, -1)
         self._statuses = self._words[:, 0]
         self._next = 0
+
+    def _compile(self) -> None:
+        """Have the kernels compiled, by calls that do nothing."""
+        count_ready(self._statuses, 0, 0)
+        fence()
+        decode_slots(self._bytes, 0, 0, *self._link, as_words(np.empty(0, PACKET)))

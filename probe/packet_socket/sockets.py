@@ -65,7 +65,7 @@ def filter_program(directions: Set[Direction]) -> list[Instruction]:
 
 
 class PacketSocket:
-    """A socket that hands over the frames of one interface in a mapped ring.
+    """A socket that hands over the frames of one interface in a mapped ring, once it is started.
 
     Args:
         interface: its name.
@@ -94,14 +94,24 @@ class PacketSocket:
         try:
             self.if_index = _if_index(interface)
             self.link_type = _link_type(self._socket, interface)
-            # Bound last: nothing arrives before the filter and the ring are there.
             self._attach(filter_program(directions))
             self._make_ring(max(ring_bytes // BLOCK_BYTES, 1))
-            self._socket.bind((interface, _ETH_P_ALL))
         except BaseException:
             self._socket.close()
             raise
         self._name = interface
+
+    def start(self) -> None:
+        """Let frames come.
+
+        Raises:
+            LiveError: the interface is gone.
+        """
+        try:
+            self._socket.bind((self._name, _ETH_P_ALL))
+        except OSError as error:
+            msg = f"interface {self._name} can't be captured ({error.strerror})"
+            raise LiveError(msg) from None
 
     def statistics(self) -> int:
         """Frames dropped since the last call, because the ring was full."""
@@ -117,8 +127,10 @@ class PacketSocket:
             self._socket.bind((self._name, _ETH_P_NONE))
 
     def close(self) -> None:
-        """Give the ring back; nothing may refer to it any more."""
-        self.map.close()
+        """Give the ring back."""
+        # While a traceback still refers to the ring, it goes with its last reference.
+        with contextlib.suppress(BufferError):
+            self.map.close()
         self._socket.close()
 
     def _make_ring(self, blocks: int) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -28,8 +28,6 @@ _READ_RECORDS: Final = 16_384
 _IDLE_S: Final = 0.002
 _MOST_WAITING: Final = 25
 """Messages in flight to a partition above which only full batches are added: 5 s of them."""
-_DRAIN_S: Final = 0.5
-"""Quiet time after which what is unaccounted for isn't waited for."""
 _LEAST_FLUSH_S: Final = 1.0
 _RATE_TICKS: Final = 6
 _WELL_BELOW: Final = 0.5
@@ -227,10 +225,15 @@ class Agent:
 
     def _finish(self, deadline_s: float) -> bool:
         self._capture.detach()
-        drained = self._drain(deadline_s)
+        while (self._read() or self._unread()) and time.monotonic() < deadline_s:
+            self._shipper.poll(_IDLE_S if self._paused else 0.0)
         self._counts = self._capture.counts()
-        if not drained:
-            self._counts = self._with_unread(self._counts)
+        if unread := self._unread():
+            dropped = {**self._counts.dropped, QUEUE_FULL: unread}
+            self._counts = replace(self._counts, dropped=dropped)
+            self._report(
+                f"{unread:,} captured packets could not be handed to Kafka, its queue is full"
+            )
         messages = self._batcher.cut(
             emit_time_ns=self._emit_time_ns(),
             watermark_ns=self._capture.watermark_ns(),
@@ -239,28 +242,12 @@ class Agent:
         )
         self._ship(messages)
         left = self._shipper.close(max(deadline_s - time.monotonic(), _LEAST_FLUSH_S))
-        return drained and left.messages == 0
+        return not unread and left.messages == 0
 
-    def _drain(self, deadline_s: float) -> bool:
-        """Read until every packet is accounted for; False when there is no room for them."""
-        quiet_s = time.monotonic() + _DRAIN_S
-        while (now_s := time.monotonic()) < deadline_s:
-            if self._read() or self._paused:
-                quiet_s = now_s + _DRAIN_S
-            elif self._unread(self._capture.counts()) <= 0 or now_s > quiet_s:
-                return True
-            self._shipper.poll(_IDLE_S if self._paused else 0.0)
-        return not self._paused
-
-    def _unread(self, counts: CaptureCounts) -> int:
-        return counts.seen - sum(counts.dropped.values()) - self._batcher.packets_taken
-
-    def _with_unread(self, counts: CaptureCounts) -> CaptureCounts:
-        unread = max(0, self._unread(counts))
-        dropped = dict(counts.dropped)
-        dropped[QUEUE_FULL] = dropped.get(QUEUE_FULL, 0) + unread
-        self._report(f"{unread:,} captured packets could not be handed to Kafka, its queue is full")
-        return CaptureCounts(counts.seen, dropped, counts.filtered)
+    def _unread(self) -> int:
+        """Packets that the capture, detached, still holds."""
+        counts = self._capture.counts()
+        return max(0, counts.seen - sum(counts.dropped.values()) - self._batcher.packets_taken)
 
     def _settle(self) -> None:
         """Say goodbye for the boot before, if it couldn't, and write down for this one."""

@@ -25,7 +25,7 @@ from probe.filters import parse_rule
 from probe.live import CaptureOptions
 from probe.packet_socket import PacketSocketCapture
 from probe.packet_socket.frames import SLOT_BYTES
-from probe.packet_socket.sockets import BLOCK_BYTES
+from probe.packet_socket.sockets import BLOCK_BYTES, PacketSocket
 from schemas.record import PACKET, CapturePoint, Direction, Packets
 from tests.support.namespaces import DEVICE, SECONDS, End, inside, pair, run, send
 from tests.support.traffic import eth, ip4
@@ -78,6 +78,41 @@ def test_what_a_full_ring_lost_is_counted(ends: tuple[End, End]) -> None:
         assert counts.dropped["ring_full"] == 3 * 100 + 5 * 100 + 2 * 100 - 3 * SMALL_SLOTS
         capture.detach()
         assert capture.counts() == counts
+
+
+def test_what_waits_at_the_end_is_counted(ends: tuple[End, End]) -> None:
+    """After detaching, seen is read, waiting and dropped, however much of it is then read."""
+    sender, receiver = ends
+    rules = {"keep": (parse_rule("udp port 53"),), "sampling_rate": 2}
+    wanted = sum(n % 3 != 0 for n in range(100)) * 2
+    with at(receiver, replace(OPTIONS, **rules)) as capture:
+        send(sender.name, FRAMES)
+        rows = capture.read(np.empty(20, PACKET))
+        send(sender.name, FRAMES)
+        capture.detach()
+        counts = capture.counts()
+        assert (counts.seen, counts.filtered) == (wanted, 200 - wanted)
+        before = capture.watermark_ns()
+        records = read_all(capture, room=7)
+        assert counts.seen == rows + len(records) + counts.dropped["sampled_out"]
+        assert (records["ts_ns"] >= before).all()
+        assert (records["dst_port"] == 53).all()
+        assert capture.counts() == counts
+    with at(receiver) as capture:
+        send(sender.name, FRAMES)
+    assert capture.counts().seen == 100  # closed with all of it unread
+
+
+def test_a_ring_goes_with_its_last_reference(ends: tuple[End, End]) -> None:
+    """A socket can be closed while a traceback, say, still refers to its ring."""
+    with inside(ends[1].name):
+        opened = PacketSocket(DEVICE, {INGRESS}, BLOCK_BYTES)
+    view = memoryview(opened.map)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    opened.close()
+    assert len(view) == BLOCK_BYTES
+    del opened, view
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 2  # a map has its own
 
 
 def test_a_detached_capture_keeps_what_waits(ends: tuple[End, End]) -> None:
@@ -223,6 +258,51 @@ seen = capture.counts().seen
 capture.close()
 print(json.dumps([int(effective.split()[1], 16), rows, seen]), flush=True)
 """
+
+
+READY_MADE = """
+import gc, sys
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from probe.filters import parse_rule
+from probe.live import CaptureOptions
+from probe.packet_socket import PacketSocketCapture
+from schemas.record import PACKET
+def loaded():
+    kernels = [k for k in gc.get_objects() if isinstance(k, Dispatcher)]
+    return len(sys.modules), sum(len(kernel.overloads) for kernel in kernels)
+rules = {"drop": (parse_rule("tcp"),), "sampling_rate": 2}
+capture = PacketSocketCapture(CaptureOptions(interfaces=("wire",), **rules))
+before = loaded()
+print("ready", flush=True)
+sys.stdin.readline()
+out = np.empty(60, PACKET)
+assert capture.read(out)
+capture.detach()
+capture.read(out)
+capture.counts()
+capture.close()
+assert loaded() == before, (before, loaded())
+"""
+
+
+def test_what_reading_needs_is_there_before_frames_are(ends: tuple[End, End]) -> None:
+    """Nothing is compiled or imported any more when a capture has been opened."""
+    sender, receiver = ends
+    with inside(receiver.name):
+        process = subprocess.Popen(
+            [sys.executable, "-c", READY_MADE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    send(sender.name, FRAMES)
+    _, errors = process.communicate("\n", timeout=SECONDS)
+    assert not errors
 
 
 def start_with(receiver: End, *capabilities: str) -> subprocess.Popen[str]:

@@ -151,6 +151,28 @@ def test_every_packet_arrives_and_nothing_is_left_behind(
     assert "xdp" not in run(left.name, "ip", "link", "show", DEVICE)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_imported_without_privileges(
+    method: tuple[str, ...],
+    ends: tuple[End, End],
+    kafka: MockKafka,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the probe needs is loaded while it may read it, wherever it is installed."""
+    left, right = ends
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    arguments = (DEVICE, "--brokers", kafka.brokers, *method)
+    with probing(left.name, tmp_path / "errors", *arguments) as probe:
+        probe.says("shipping to topic")
+        send(right.name, [UDP_FRAME] * PRIME)
+        code, _ = probe.stop()
+    assert code == 0
+    before, after = (tmp_path / "errors").read_text().split("capabilities dropped")
+    assert "import time:" in before
+    assert "import time:" not in after
+
+
 def test_packets_wait_for_a_broker(ends: tuple[End, End], kafka: MockKafka, tmp_path: Path) -> None:
     """Without a broker it says so and goes on; what came meanwhile arrives when there is one."""
     left, right = ends
