@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import uuid4
 
 import pyarrow as pa
@@ -17,22 +17,14 @@ from typing_extensions import override
 from flows.errors import NetSpectraError
 from flows.operators.horizons import TaskResults
 from flows.sinks import result_rows, unit_rows
+from flows.sinks.patience import PatientStore
 from flows.sinks.result_rows import Context
+from flows.sinks.row_store import RowStore as RowStore
 from flows.windows.control import RunControl
 from flows.windows.unit import Unit
 
 POSITION_EVERY_S: Final = 5.0
 """Seconds between positions that are written for a partition."""
-
-
-class RowStore(Protocol):
-    """What of the store is needed to write."""
-
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
-        """Insert rows in one step; a token seen before inserts nothing."""
-
-    def committed(self, topic: str, partition: str, since: int = 0) -> Any:
-        """Offsets, from ``since`` on, of the units that are stored."""
 
 
 @dataclass
@@ -189,9 +181,9 @@ class UnitSink(DynamicSink[Unit]):
         control: RunControl | None = None,
         digest: str = "",
     ) -> None:
-        self._store = store
         self._counts = counts
         self._control = control or RunControl()
+        self._store = PatientStore(store, self._control)
         self._digest = digest
 
     @override
@@ -217,8 +209,8 @@ class ResultSink(DynamicSink[TaskResults]):
     def __init__(
         self, store: RowStore, context: Context, control: RunControl | None = None
     ) -> None:
-        self._writer = ResultWriter(store, context)
         self._control = control or RunControl()
+        self._writer = ResultWriter(PatientStore(store, self._control), context)
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:

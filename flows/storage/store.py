@@ -17,6 +17,7 @@ from flows.storage.address import ChdbAddress, parse
 from flows.storage.embedded import Engine, faults, one_line
 from flows.storage.remote import Server
 from flows.storage.server import ReadServer
+from flows.storage.unavailable import StoreUnavailable, in_short, is_passing
 
 _PASSING: Final = (
     "MEMORY_LIMIT_EXCEEDED",
@@ -24,7 +25,7 @@ _PASSING: Final = (
     "TOO_MANY_SIMULTANEOUS_QUERIES",
     "TIMEOUT_EXCEEDED",
 )
-"""Faults of an insert that go away by waiting: a merge or a reader has what it needs."""
+"""Faults of the embedded engine that go away by waiting: a merge or a reader has what it needs."""
 
 _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
 
@@ -79,6 +80,11 @@ class Store:
             raise StoreError(msg)
         return self._backend
 
+    @property
+    def remote(self) -> bool:
+        """Whether a server keeps it, which may be away for a while."""
+        return isinstance(self._backend, Server)
+
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert rows by one Arrow insert, once for each token.
 
@@ -93,6 +99,8 @@ class Store:
 
         Raises:
             StoreError: the rows don't fit, or the engine refused them.
+            StoreUnavailable: the server is away or overloaded; whether it has the rows is not
+                known, and under the same token they may be sent again.
         """
         if not token:
             msg = f"an insert into {table} needs a token"
@@ -101,13 +109,13 @@ class Store:
         if not fitted.num_rows:
             return
         backend = self._open
-        for pause_s in (*_PAUSES_S, None):
+        pauses_s = _PAUSES_S if isinstance(backend, Engine) else ()
+        for pause_s in (*pauses_s, None):
             try:
                 backend.insert(table, fitted, token)
             except faults() as e:
                 if pause_s is None or not any(name in str(e) for name in _PASSING):
-                    msg = f"the store refused rows for {table}: {one_line(e)}"
-                    raise StoreError(msg) from e
+                    raise self._fault(e, f"the store refused rows for {table}: ") from e
                 time.sleep(pause_s)
             else:
                 return
@@ -126,7 +134,7 @@ class Store:
             with self._open.borrow() as client:
                 data = client.raw_query(sql, parameters=dict(parameters or {}), fmt="Arrow")
         except faults() as e:
-            raise StoreError(one_line(e)) from e
+            raise self._fault(e) from e
         return pa.ipc.open_file(data).read_all()
 
     def command(
@@ -141,7 +149,7 @@ class Store:
             with self._open.borrow() as client:
                 return client.command(sql, parameters=dict(parameters or {}))
         except faults() as e:
-            raise StoreError(one_line(e)) from e
+            raise self._fault(e) from e
 
     def run(self, sql: str) -> str:
         """Run any statement and give its result as tab-separated text.
@@ -195,6 +203,11 @@ class Store:
             {"topic": topic, "partition": partition},
         ).to_pylist()
         return (rows[0]["position"], rows[0]["settings_digest"]) if rows else None
+
+    def _fault(self, error: Exception, refused: str = "") -> StoreError:
+        if isinstance(self._backend, Server) and is_passing(error):
+            return StoreUnavailable(f"{self._backend.address}: {in_short(error)}")
+        return StoreError(refused + one_line(error))
 
     def close(self) -> None:
         """Stop serving and close; the last store of a process frees the directory."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from typing import Final
+
+_LOOK_S: Final = 0.1
 
 
 class RunControl:
@@ -29,6 +33,17 @@ class RunControl:
     def stop(self) -> None:
         """End early, after what has been emitted is stored."""
         self._stopping.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long, or until the run is told to end; returns whether it is.
+
+        It looks again and again instead of waiting for the event: a signal handler that sets it
+        in the thread that waits would lock up.
+        """
+        until = time.monotonic() + seconds
+        while not self.stopping and (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, _LOOK_S))
+        return self.stopping
 
     def fail(self, error: Exception) -> None:
         """End because of ``error``; what is not stored by now will not be."""
