@@ -19,7 +19,10 @@ CHECKED: Final = 1000
 LEAST: Final = 100
 BAD_SHARE: Final = 0.9
 
-_CLOSE_S: Final = 5.0
+MAX_BYTES: Final = 2 * 2**20
+"""Of a dead letter, as its topic is made: a whole message, and why it can't be used."""
+
+_WAIT_S: Final = 5.0
 
 
 class WrongTopic(NetSpectraError):
@@ -58,9 +61,9 @@ class BadShare:
 class DeadLetters:
     """Writes messages that can't be used to their topic.
 
-    They are reported at least once: after a restart some may come again, and can be told by
-    topic, partition and offset. A letter that can't be written is counted as such. Safe to use
-    from several worker threads.
+    They are written at least once: after a restart some may come again, and can be told by
+    topic, partition and offset. A letter that can't be written is counted as such and doesn't
+    hold the packets up. Safe to use from several worker threads.
 
     Args:
         properties: of the producer.
@@ -70,9 +73,10 @@ class DeadLetters:
     def __init__(self, properties: dict[str, Any], topic: str) -> None:
         self.reasons: Counter[str] = Counter()
         self.unwritten = 0
-        self._properties = properties
+        self._properties = {**properties, "message.max.bytes": MAX_BYTES}
         self._topic = topic
         self._producer: Any = None
+        self._stuck = False
         self._lock = threading.Lock()
 
     @property
@@ -81,7 +85,7 @@ class DeadLetters:
         return self.reasons.total()
 
     def send(self, message: Any, reason: str) -> None:
-        """Keep a message of a consumer; never blocks, never fails."""
+        """Keep a message of a consumer; never fails. Waits only for room in the queue."""
         with self._lock:
             kind = reason.partition(":")[0]
             if not self.reasons[kind]:
@@ -104,24 +108,51 @@ class DeadLetters:
                 reason,
                 message.value() or b"",
             )
+            value = encode_dead_letter(letter)
             try:
-                self._producer.produce(
-                    self._topic,
-                    encode_dead_letter(letter),
-                    key=place,
-                    on_delivery=self._written,
-                )
-                self._producer.poll(0)
-            except (BufferError, KafkaException):
-                self.unwritten += 1
+                try:
+                    self._produce(place, value)
+                except BufferError:
+                    self._wait()
+                    self._produce(place, value)
+            except (BufferError, KafkaException) as error:
+                self._lost(str(error))
+
+    def flush(self) -> None:
+        """Wait until all is written, before a position says that it was dealt with.
+
+        A few seconds at most; and not at all while the topic takes nothing.
+        """
+        if self._producer is not None:
+            with self._lock:
+                self._wait()
 
     def close(self) -> None:
-        """Write what waits, within a few seconds."""
+        """Write what waits, within a few seconds, and say how many there were."""
         with self._lock:
-            if self._producer is not None:
-                self.unwritten += self._producer.flush(_CLOSE_S)
-                self._producer = None
+            if self._producer is None:
+                return
+            left = self._producer.flush(_WAIT_S)
+            self._producer = None
+            if left:
+                self._lost("no answer", left)
+            logs.get("kafka").warning(
+                "unusable messages", count=self.count, unwritten=self.unwritten, **self.reasons
+            )
+
+    def _produce(self, place: str, value: bytes) -> None:
+        self._producer.produce(self._topic, value, key=place, on_delivery=self._written)
+        self._producer.poll(0)
+
+    def _wait(self) -> None:
+        if self._producer is not None and len(self._producer):
+            self._stuck = self._producer.flush(0 if self._stuck else _WAIT_S) > 0
 
     def _written(self, error: Any, message: Any) -> None:
         if error is not None:
-            self.unwritten += 1
+            self._lost(error.str())
+
+    def _lost(self, why: str, count: int = 1) -> None:
+        if not self.unwritten:
+            logs.get("kafka").warning("dead letter not written", topic=self._topic, reason=why)
+        self.unwritten += count

@@ -8,7 +8,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from flows.errors import NetSpectraError
-from flows.kafka.client import connect
+from flows.kafka.client import ANSWER_TIMEOUT_S, Faults, connect
 from flows.sources.dead_letters import BadShare, DeadLetters
 from flows.sources.logs import LogProgress, PacketLog
 from flows.sources.pace import Pace
@@ -85,9 +85,9 @@ class KafkaLog(PacketLog):
         self._bad = BadShare(topic)
         self._messages: deque[Any] = deque()
         self._consumer: Any = None
+        self._connection = Faults()
         self._receiver: ResumableReceiver | None = None
         self._name = str(partition)
-        self._caught_up = False
         self.last_unit = -1 if position is None else position.last_unit
         self.offset: int = -1 if position is None else position.offset - 1
         self.progress = LogProgress()
@@ -97,25 +97,24 @@ class KafkaLog(PacketLog):
     def open(self, accumulator: PartitionAccumulator) -> None:
         """Begin to fetch."""
         self._receiver = ResumableReceiver(accumulator, self._config, self._start)
-        self._consumer, _ = connect(Consumer, self._properties)
+        self._consumer, self._connection = connect(Consumer, self._properties)
         first = OFFSET_BEGINNING if self._start is None else self._start.offset
         self._consumer.assign([TopicPartition(self._topic, self._partition, first)])
         self._pace.join(self._name)
 
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
         """Take the next message if there is one; True, for the log has no end."""
-        self.waiting = self._pace.must_wait(self._name) or not self._fetched()
-        if self.waiting:
+        self.waiting = True
+        if self._pace.must_wait(self._name) or not self._fetched():
             return True
         message = self._messages.popleft()
-        self._caught_up = False
         error = message.error()
         if error is None:
+            self.waiting = False
             self._take(message)
             self.progress.event_time_ns = accumulator.watermark_ns
             self._pace.note(self._name, accumulator.watermark_ns, caught_up=False)
         elif error.code() == KafkaError._PARTITION_EOF:
-            self._caught_up = self.waiting = True
             self._pace.note(self._name, accumulator.watermark_ns, caught_up=True)
         elif error.code() not in _PASSING:
             raise self._explain(error)
@@ -124,6 +123,7 @@ class KafkaLog(PacketLog):
     def position(self, last_unit: int) -> str:
         """Where to go on when units up to ``last_unit`` are given out."""
         assert self._receiver is not None
+        self._dead_letters.flush()
         return self._receiver.position(last_unit).to_text()
 
     def commit(self) -> None:
@@ -140,6 +140,7 @@ class KafkaLog(PacketLog):
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
+        self._dead_letters.close()
 
     def _fetched(self) -> bool:
         if not self._messages:
@@ -148,6 +149,8 @@ class KafkaLog(PacketLog):
 
     def _take(self, message: Any) -> None:
         assert self._receiver is not None
+        if message.offset() <= self.offset:
+            raise self._made_anew()
         self.offset = message.offset()
         log_time_ns = message.timestamp()[1] * _MS
         try:
@@ -164,6 +167,8 @@ class KafkaLog(PacketLog):
     def _explain(self, error: KafkaError) -> KafkaFault:
         place = f"{self._topic}/{self._partition}"
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            if self._is_past_the_end():
+                return self._made_anew()
             return KafkaFault(
                 f"{place}: the messages from offset {self.offset + 1} on, where the last run "
                 "stopped, are no longer in Kafka. NETSPECTRA_KAFKA__OUT_OF_RANGE=earliest goes on "
@@ -172,6 +177,21 @@ class KafkaLog(PacketLog):
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return KafkaFault(f"{place} isn't there (any more): see netspectra topics list")
         return KafkaFault(f"{place}: {error.str()}")
+
+    def _is_past_the_end(self) -> bool:
+        at = TopicPartition(self._topic, self._partition)
+        try:
+            _, end = self._consumer.get_watermark_offsets(at, timeout=ANSWER_TIMEOUT_S)
+        except KafkaException:
+            return False
+        return bool(self.offset >= end)
+
+    def _made_anew(self) -> KafkaFault:
+        return KafkaFault(
+            f"{self._topic}/{self._partition} ends before offset {self.offset + 1}, where the last "
+            "run stopped: it was made anew. Its offsets can't be told from the old ones: name "
+            "another topic, or another store and other recovery files"
+        )
 
 
 def consumer_properties(properties: dict[str, Any], out_of_range: str) -> dict[str, Any]:

@@ -41,9 +41,10 @@ class LogPartition(StatefulSourcePartition[Unit, str]):
         self._control = control
         self._messages = 0
         self._last_unit = self._first_unit = log.last_unit
-        self._since_ns = 0
         self._ended = False
         log.open(accumulator)
+        # Panes that an earlier run gave out are not given out again.
+        self._since_ns = accumulator.closed_ns if log.last_unit >= 0 else 0
 
     @override
     def next_batch(self) -> list[Unit]:

@@ -70,20 +70,20 @@ class Position:
         try:
             state = json.loads(text)
             version = state["version"]
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"the position can't be read ({error})"
+            if version == VERSION:
+                return cls(
+                    state["offset"],
+                    state["last_unit"],
+                    load_moment(state["moment"]),
+                    load_senders(state["senders"]),
+                    tuple((_key(row), dict(row[4])) for row in state["streams"]),
+                    tuple(state["tenants"]),
+                )
+        except (ValueError, LookupError, TypeError) as error:
+            msg = f"the position can't be read ({type(error).__name__}: {error})"
             raise PositionError(msg) from error
-        if version != VERSION:
-            msg = f"the position has version {version}, this program reads {VERSION}"
-            raise PositionError(msg)
-        return cls(
-            state["offset"],
-            state["last_unit"],
-            load_moment(state["moment"]),
-            load_senders(state["senders"]),
-            tuple((_key(row), dict(row[4])) for row in state["streams"]),
-            tuple(state["tenants"]),
-        )
+        msg = f"the position has version {version}, this program reads {VERSION}"
+        raise PositionError(msg)
 
 
 def _key(row: list[Any]) -> StreamKey:

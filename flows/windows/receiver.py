@@ -111,34 +111,47 @@ class BatchReceiver:
             log_time_ns: Unix time that the log gives the message.
 
         Raises:
-            BadMessage: its times are absurd; nothing of it was taken.
+            BadMessage: its times are absurd: its packets are accounted for, but not taken.
         """
-        self._check(header, packets)
+        absurd = self._absurd(header, packets)
         self._release_idle(log_time_ns)
         boot = (header.tenant, header.probe, header.boot_id)
         stream = self._stream(header)
-        known = self._senders.get(boot) or Sender(header.sequence, header.packets_before, 0)
+        known = self._senders.get(boot)
+        if absurd:
+            # Such a batch is no sign of life: its probe must not hold the watermark back for it.
+            log_time_ns = log_time_ns if known is None else known.log_ns
+        known = known or Sender(header.sequence, header.packets_before, 0)
         if header.sequence < known.next_sequence:
             self.counts.repeats += 1
             self._senders[boot] = known._replace(log_ns=log_time_ns)
+            if absurd:
+                raise BadMessage(absurd)
             return
+        # What is missing is told near the batch's own time, if that can be believed.
+        near_ns = self._accumulator.watermark_ns if absurd else header.watermark_ns - 1
         if header.sequence > known.next_sequence:
-            self._note_gap(header, known, stream)
+            self._note_gap(header, known, stream, max(near_ns, 0))
         count = int(packets["packets"].sum(dtype=np.uint64)) if len(packets) else 0
         before = header.packets_before
         self._senders[boot] = Sender(
             header.sequence + 1,
             known.packets if before is None else before + count,
             log_time_ns,
-            self._tell(header, known.totals, stream),
+            self._tell(header, known.totals, stream, max(near_ns, 0)),
         )
-        if count:
-            self._accumulator.absorb(packets, stream)
-        self.counts.batches += 1
-        self.counts.packets += count
-        self._accumulator.advance(boot, header.watermark_ns)
+        if absurd:
+            self._accumulator.drop(stream, near_ns, "bad_message", count, "decode")
+        else:
+            if count:
+                self._accumulator.absorb(packets, stream)
+            self.counts.batches += 1
+            self.counts.packets += count
+            self._accumulator.advance(boot, header.watermark_ns)
         if header.goodbye:
             self._accumulator.release(boot)
+        if absurd:
+            raise BadMessage(absurd)
 
     def senders(self) -> Senders:
         """What is known of the probes."""
@@ -164,14 +177,15 @@ class BatchReceiver:
         for key, names in streams:
             self._number(key, names)
 
-    def _check(self, header: BatchHeader, packets: Packets) -> None:
+    def _absurd(self, header: BatchHeader, packets: Packets) -> str:
+        """What is wrong with a batch's times; empty when nothing is."""
         limit_ns = header.emit_time_ns + self._config.max_skew_ns
         newest_ns = int(packets["ts_ns"].max()) if len(packets) else 0
         for what, time_ns in (("a packet", newest_ns), ("the watermark", header.watermark_ns)):
             if time_ns > limit_ns:
                 ahead_s = (time_ns - header.emit_time_ns) / 1e9
-                msg = f"absurd time: {what} is {ahead_s:,.0f} s ahead of its batch's emit time"
-                raise BadMessage(msg)
+                return f"absurd time: {what} is {ahead_s:,.0f} s ahead of its batch's emit time"
+        return ""
 
     def _release_idle(self, log_time_ns: int) -> None:
         for boot, sender in list(self._senders.items()):
@@ -210,22 +224,22 @@ class BatchReceiver:
         self._tenants.add(tenant)
         return tenant
 
-    def _note_gap(self, header: BatchHeader, sender: Sender, stream: int) -> None:
+    def _note_gap(self, header: BatchHeader, sender: Sender, stream: int, time_ns: int) -> None:
         self.counts.gaps += 1
         self.counts.missing_batches += header.sequence - sender.next_sequence
         if header.packets_before is None or sender.packets is None:
             return
         missing = max(header.packets_before - sender.packets, 0)
         self.counts.missing_packets += missing
-        before_ns = max(header.watermark_ns - 1, 0)
-        self._accumulator.drop(stream, before_ns, "gap", missing, "transport")
+        self._accumulator.drop(stream, time_ns, "gap", missing, "transport")
 
-    def _tell(self, header: BatchHeader, known: CaptureTotals, stream: int) -> CaptureTotals:
+    def _tell(
+        self, header: BatchHeader, known: CaptureTotals, stream: int, time_ns: int
+    ) -> CaptureTotals:
         """Account for what is new in a probe's totals."""
         if header.counters is None:
             return known
         totals, seen, dropped = known.advance(header.counters.seen, header.counters.dropped)
-        time_ns = max(header.watermark_ns - 1, 0)
         self._accumulator.count(stream, time_ns, seen)
         for reason, lost in dropped.items():
             self._accumulator.drop(stream, time_ns, reason, lost)

@@ -35,7 +35,7 @@ class ResumableReceiver:
         """Take the batch at ``offset``; as ``BatchReceiver.receive``.
 
         Raises:
-            BadMessage: its times are absurd; nothing of it was taken.
+            BadMessage: its times are absurd; ``skip`` it.
         """
         before = (self._accumulator.moment(), self.receiver.senders())
         self.receiver.receive(header, packets, log_time_ns)
