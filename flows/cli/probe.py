@@ -94,7 +94,7 @@ def speed(text: str) -> float:
     help="A record for each packet, each flow and second, or the second under overload.  [packets]",
 )
 @click.option("--sampling", type=click.IntRange(1), metavar="N", help="Keep one packet in N.  [1]")
-@click.option("--ring-mb", type=int, metavar="MB", help="Room for packets that wait.  [16]")
+@click.option("--ring-mb", type=int, metavar="MB", help="Room for packets that wait.  [64]")
 @click.option("--name", help="Of the probe.  [the host's name, or the file's]")
 @click.option("--brokers", metavar="HOST:PORT,…", help="Of Kafka.  [kafka.brokers]")
 @click.option("--write", metavar="DIR", type=click.Path(path_type=Path), help="Keep packets too.")

@@ -181,7 +181,7 @@ class Capture(Section):
     sampling_rate: Annotated[Count, Field(ge=1, lt=2**32)] = 1
     filter: Rules = ()
     exclude: Rules = ()
-    ring_mb: RingSize = 16
+    ring_mb: RingSize = 64
 
 
 class Demo(Section):
