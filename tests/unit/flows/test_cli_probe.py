@@ -76,7 +76,7 @@ def test_defaults_are_those_of_the_settings(plans: list[Plan]) -> None:
     assert plan.capture.interfaces == ("lo",)
     assert plan.capture.directions == {Direction.INGRESS, Direction.EGRESS}
     assert (plan.capture.method, plan.capture.mode) == ("auto", "packets")
-    assert (plan.capture.sampling_rate, plan.capture.ring_bytes) == (1, 16 * 2**20)
+    assert (plan.capture.sampling_rate, plan.capture.ring_bytes) == (1, 64 * 2**20)
     assert plan.capture.keep == plan.capture.drop == plan.files == ()
     assert plan.keep is None
     assert plan.name == plan.capture.name == socket.gethostname()
