@@ -16,6 +16,7 @@ from flows.sources.dead_letters import DeadLetters
 from flows.sources.kafka import KafkaLog, consumer_properties
 from flows.sources.logs import PacketLog
 from flows.sources.pace import MAX_LEAD_PANES, Pace
+from flows.sources.partition_watch import PartitionWatch
 from flows.windows.position import Position, PositionError
 from flows.windows.receiver import ReceiverConfig
 
@@ -55,6 +56,7 @@ def find(
         if what == "created":
             print(f"netspectra: topic {name} created", file=sys.stderr)
     count = len(cluster.metadata().topics[kafka.topics.packets].partitions)
+    PartitionWatch(cluster, kafka.topics.packets, count)
     config = ReceiverConfig(
         tenants=frozenset(settings.tenants),
         max_tenants=settings.max_tenants,
