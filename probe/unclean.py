@@ -24,11 +24,13 @@ class SentState:
         boot_id: (16,) uint8.
         sequences: (256,) uint64, the next sequence number of each partition.
         packets: (256,) uint64, packets that were sent to each partition.
+        ended: (1,) uint64, 1 when a next start has nothing to tell about this boot.
     """
 
     boot_id: npt.NDArray[np.uint8]
     sequences: npt.NDArray[np.uint64]
     packets: npt.NDArray[np.uint64]
+    ended: npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,13 +38,15 @@ class UncleanStop:
     """Where an earlier boot ended that never said goodbye.
 
     Attributes:
-        boot_id: 16 bytes, zeros when it ended before it had one.
+        boot_id: 16 bytes.
         counts: totals of its capture, up to when the last program was gone.
         sequences: (256,) uint64, the next sequence number of each partition.
         packets: (256,) uint64, packets that were sent to each partition.
+        ended: (1,) uint64, a view of what is kept: to be set to 1 when all this was told.
     """
 
     boot_id: bytes
     counts: CaptureCounts
     sequences: npt.NDArray[np.uint64]
     packets: npt.NDArray[np.uint64]
+    ended: npt.NDArray[np.uint64]

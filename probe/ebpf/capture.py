@@ -83,7 +83,7 @@ class EbpfCapture:
         choices: lines for the user: what was chosen, and why nothing better.
         interfaces: names by number.
         sampling_rate: one of how many buffers is recorded.
-        unclean: what an earlier boot of this name left, or None.
+        unclean: what earlier boots of this name left, the oldest first.
         sent_state: where to note what was sent, or None where nothing can be pinned.
     """
 
@@ -98,7 +98,7 @@ class EbpfCapture:
         self.point = CapturePoint.TC if hook == "tc" else CapturePoint.XDP
         self.interfaces: Mapping[int, str] = {device.index: device.name for device in devices}
         self.sampling_rate = max(options.sampling_rate, 1)
-        self.unclean: UncleanStop | None = None
+        self.unclean: tuple[UncleanStop, ...] = ()
         self.sent_state: SentState | None = None
         self._mode = options.mode
         self._loaded = loaded

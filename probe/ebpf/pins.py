@@ -1,8 +1,9 @@
 """Maps with names in the BPF file system, where they outlive the probe.
 
-Under ``<bpffs>/netspectra/<probe>/`` are ``counters``, the programs' own, and ``sent``, what the
-probe says it has sent. A clean stop removes them. What is there at the start was left by a boot
-that was killed, and tells what it lost. The folder is locked while a probe runs.
+Under ``<bpffs>/netspectra/<probe>/<number>/`` are a boot's ``counters``, the programs' own, and
+``sent``, what the probe says it has sent. A clean stop removes them. What is there at the start
+was left by boots that were killed, and tells what they lost; it stays until that is told. The
+folder of the probe is locked while it runs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ SENT: Final = np.dtype(
         ("packets", "<u8", MAX_PARTITIONS),
     ]
 )
-"""The one value of the map ``sent``; ``ended`` is 1 after a clean stop."""
+"""The one value of the map ``sent``; ``ended`` is 1 when there is nothing to tell any more."""
+
+_MOST_LEFT: Final = 16
+"""Boots, the latest, that can wait until what they lost is told."""
 
 
 class Pins:
@@ -42,7 +46,7 @@ class Pins:
         name: of the probe.
 
     Attributes:
-        unclean: what an earlier boot left, or None. It stays until ``take_over``.
+        unclean: what earlier boots left, the oldest first.
 
     Raises:
         LiveError: a probe of that name runs.
@@ -58,7 +62,9 @@ class Pins:
         self._lock = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.unclean = self._left_behind()
+            left = [(folder, stop) for folder in self._boots() if (stop := _left_in(folder))]
+            self._left = dict(left[-_MOST_LEFT:])
+            self.unclean = tuple(self._left.values())
         except BlockingIOError as error:
             os.close(self._lock)
             msg = f"a probe named {name!r} runs already; stop it, or give this one another name"
@@ -68,7 +74,7 @@ class Pins:
             raise
 
     def take_over(self, counters_fd: int) -> SentState:
-        """Pin new maps in the place of what an earlier boot left.
+        """Pin the maps of this boot, and remove what has nothing to tell.
 
         Args:
             counters_fd: the map of the programs.
@@ -79,17 +85,29 @@ class Pins:
         Raises:
             OSError: nothing can be pinned there.
         """
-        self._remove_maps()
+        boots = self._boots()
+        for folder in boots:
+            if folder not in self._left:
+                _remove(folder)
+        self._own = self._folder / str(1 + max((int(folder.name) for folder in boots), default=0))
+        self._own.mkdir(mode=0o700)
         shape = MapInfo(syscalls.ARRAY, 0, 4, SENT.itemsize, 1, syscalls.MMAPABLE)
         sent_fd = syscalls.create_map(shape, "sent")
         try:
             sent = np.frombuffer(syscalls.mapped(sent_fd, SENT.itemsize), SENT, 1)
-            syscalls.pin(sent_fd, self._folder / "sent")
-            syscalls.pin(counters_fd, self._folder / "counters")
+            # Killed before it has sent anything, it must have a name of its own too.
+            sent["boot_id"] = np.frombuffer(os.urandom(16), np.uint8)
+            syscalls.pin(sent_fd, self._own / "sent")
+            syscalls.pin(counters_fd, self._own / "counters")
+        except OSError:
+            _remove(self._own)
+            raise
         finally:
             os.close(sent_fd)
         self._sent = sent
-        return SentState(sent["boot_id"][0], sent["sequences"][0], sent["packets"][0])
+        return SentState(
+            sent["boot_id"][0], sent["sequences"][0], sent["packets"][0], sent["ended"]
+        )
 
     def close(self, *, clean: bool) -> None:
         """End; after a clean stop, remove the maps. May be called twice."""
@@ -97,28 +115,43 @@ class Pins:
             return
         if clean and self._sent is not None:
             self._sent["ended"] = 1  # for a probe that may no longer remove files
-            self._remove_maps()
+            _remove(self._own)
+        for folder, stop in self._left.items():
+            if stop.ended[0]:
+                _remove(folder)
         with contextlib.suppress(OSError):  # what isn't empty stays
             self._folder.rmdir()
             self._folder.parent.rmdir()
         os.close(self._lock)
         self._lock = -1
 
-    def _left_behind(self) -> UncleanStop | None:
-        with contextlib.ExitStack() as opened:
-            try:
-                fds = [syscalls.pinned(self._folder / name) for name in ("sent", "counters")]
-            except FileNotFoundError:
-                return None  # a clean stop, or killed before anything was captured
-            for fd in fds:
-                opened.callback(os.close, fd)
-            (sent,) = np.frombuffer(syscalls.mapped(fds[0], SENT.itemsize), SENT, 1).copy()
-            if sent["ended"]:
-                return None
-            counts = as_counts(Counters(fds[1]).read())
-        return UncleanStop(sent["boot_id"].tobytes(), counts, sent["sequences"], sent["packets"])
+    def _boots(self) -> list[Path]:
+        """Folders of boots, the oldest first."""
+        folders = [folder for folder in self._folder.iterdir() if folder.name.isdigit()]
+        return sorted(folders, key=lambda folder: int(folder.name))
 
-    def _remove_maps(self) -> None:
-        with contextlib.suppress(PermissionError):  # privileges are gone
-            for name in ("counters", "sent"):
-                (self._folder / name).unlink(missing_ok=True)
+
+def _left_in(folder: Path) -> UncleanStop | None:
+    """What a boot left, None if it has nothing to tell."""
+    with contextlib.ExitStack() as opened:
+        try:
+            fds = [syscalls.pinned(folder / name) for name in ("sent", "counters")]
+        except FileNotFoundError:
+            return None  # killed before anything was captured
+        for fd in fds:
+            opened.callback(os.close, fd)
+        sent = np.frombuffer(syscalls.mapped(fds[0], SENT.itemsize), SENT, 1)
+        counts = as_counts(Counters(fds[1]).read())
+    if sent["ended"][0] or not (counts.seen or sent["sequences"].any()):
+        return None
+    (was,) = sent.copy()
+    return UncleanStop(
+        was["boot_id"].tobytes(), counts, was["sequences"], was["packets"], sent["ended"]
+    )
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(PermissionError):  # privileges are gone
+        for name in ("counters", "sent"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()

@@ -71,8 +71,8 @@ class Agent:
     While a partition's messages pile up, only full ones are added.
 
     A capture with an attribute ``sent_state`` (``probe.unclean.SentState``) has each message noted
-    there; one with an attribute ``unclean`` (``UncleanStop``) that isn't None has the
-    earlier boot settled first.
+    there; one with an attribute ``unclean`` (a tuple of ``UncleanStop``) has these earlier boots
+    settled first.
 
     Args:
         capture: closed by whoever opened it.
@@ -250,26 +250,28 @@ class Agent:
         return max(0, counts.seen - sum(counts.dropped.values()) - self._batcher.packets_taken)
 
     def _settle(self) -> None:
-        """Say goodbye for the boot before, if it couldn't, and write down for this one."""
-        unclean: UncleanStop | None = getattr(self._capture, "unclean", None)
-        if unclean is not None:
+        """Say goodbye for boots before that couldn't, and write down for this one."""
+        unclean: tuple[UncleanStop, ...] = getattr(self._capture, "unclean", ())
+        for stop in unclean:
             messages, lost = settle.farewell(
-                unclean,
+                stop,
                 tenant=self._batcher.tenant,
                 probe=self._batcher.probe,
                 partitions=self._batcher.partitions,
                 emit_time_ns=self._emit_time_ns(),
                 watermark_ns=self._capture.watermark_ns() or self._emit_time_ns(),
             )
+            told = settle.Told(stop, len(messages))
             for message in messages:
-                self._shipper.ship(message)
+                self._shipper.ship(message, told)
             self._report(
-                "the last start of this probe was ended without a chance to clean up: "
+                "an earlier start of this probe was ended without a chance to clean up: "
                 f"{lost:,} packets that it had seen never went to Kafka"
             )
         if self._sent_state is not None:
             try:
                 settle.begin(self._sent_state, self._batcher.boot_id, self._batcher.partitions)
             except ValueError as error:
+                self._sent_state.ended[:] = 1
                 self._sent_state = None
                 self._report(f"what a kill of this probe loses will not be known: {error}")

@@ -145,8 +145,12 @@ class KafkaShipper:
             return f"silent for {silent_s:.0f} s"
         return "connected"
 
-    def ship(self, message: Message) -> None:
+    def ship(self, message: Message, then: Callable[[], None] | None = None) -> None:
         """Hand a message over; returns at once.
+
+        Args:
+            message: for the partition that it names.
+            then: called by ``poll`` or ``close`` when Kafka has acknowledged it.
 
         Raises:
             ShipError: librdkafka has been given a smaller queue than ours.
@@ -158,7 +162,7 @@ class KafkaShipper:
                 message.value,
                 partition=message.partition,
                 on_delivery=functools.partial(
-                    self._on_delivery, message.partition, size_bytes, message.packets
+                    self._on_delivery, message.partition, size_bytes, message.packets, then
                 ),
             )
         except BufferError:
@@ -210,7 +214,13 @@ class KafkaShipper:
         return left
 
     def _on_delivery(
-        self, partition: int, size_bytes: int, packets: int, error: Any, message: Any
+        self,
+        partition: int,
+        size_bytes: int,
+        packets: int,
+        then: Callable[[], None] | None,
+        error: Any,
+        message: Any,
     ) -> None:
         self.in_flight_bytes -= size_bytes
         self.in_flight_messages -= 1
@@ -224,6 +234,8 @@ class KafkaShipper:
         self._told_since_answer = False
         self.delivered_messages += 1
         self.delivered_packets += packets
+        if then is not None:
+            then()
         if self._unreachable_since is not None:
             away_s = time.monotonic() - self._unreachable_since
             self._unreachable_since = None

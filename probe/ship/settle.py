@@ -9,14 +9,13 @@ never handed over is dropped with reason ``unclean_stop``.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 import numpy as np
 
 from probe.ship.batcher import Message, home_partition
 from probe.unclean import SentState, UncleanStop
-from schemas.batch import BOOT_ID_BYTES, BatchHeader, Counters, encode_batch
+from schemas.batch import BatchHeader, Counters, encode_batch
 from schemas.record import PACKET
 
 UNCLEAN_STOP: Final = "unclean_stop"
@@ -47,6 +46,25 @@ def note(state: SentState, message: Message) -> None:
     state.packets[message.partition] = message.packets_before + message.packets
 
 
+class Told:
+    """Notes that a boot is settled, when as many messages were acknowledged as say so.
+
+    Args:
+        unclean: the boot.
+        messages: how many.
+    """
+
+    def __init__(self, unclean: UncleanStop, messages: int) -> None:
+        self._unclean = unclean
+        self._left = messages
+
+    def __call__(self) -> None:
+        """Take in that one was acknowledged."""
+        self._left -= 1
+        if self._left == 0:
+            self._unclean.ended[:] = 1
+
+
 def farewell(
     unclean: UncleanStop,
     *,
@@ -56,7 +74,7 @@ def farewell(
     emit_time_ns: int,
     watermark_ns: int,
 ) -> tuple[list[Message], int]:
-    """Say goodbye for a boot that couldn't; one that had no id yet is given one.
+    """Say goodbye for a boot that couldn't; when it is said again, it is the same.
 
     Args:
         unclean: what it left.
@@ -78,10 +96,6 @@ def farewell(
     lost = max(0, counts.seen - sum(counts.dropped.values()) - sent)
     dropped = dict(counts.dropped)
     dropped[UNCLEAN_STOP] = dropped.get(UNCLEAN_STOP, 0) + lost
-    boot_id = unclean.boot_id
-    if not any(boot_id):
-        told = f"{tenant}\0{probe}\0{emit_time_ns}".encode()
-        boot_id = hashlib.blake2b(told, digest_size=BOOT_ID_BYTES).digest()
     counters = Counters(seen=counts.seen, dropped=dropped)
     messages = []
     for partition in sorted({*written, home}):
@@ -89,7 +103,7 @@ def farewell(
         header = BatchHeader(
             tenant=tenant,
             probe=probe,
-            boot_id=boot_id,
+            boot_id=unclean.boot_id,
             partition=partition,
             sequence=sequence,
             emit_time_ns=emit_time_ns,

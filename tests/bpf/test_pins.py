@@ -68,7 +68,7 @@ from probe.live import CaptureOptions
 capture = open_ebpf(
     CaptureOptions(interfaces=("wire",), name="a.b/c", bpffs=Path(sys.argv[1])), "tc"
 )
-assert capture.unclean is None
+assert not capture.unclean
 capture.sent_state.boot_id[:] = np.frombuffer({BOOT_ID!r}, np.uint8)
 capture.sent_state.sequences[:] = np.arange(256)
 capture.sent_state.packets[:] = 2**40 + np.arange(256)
@@ -78,7 +78,7 @@ sys.stdin.read()
 
 
 def test_a_kill_is_reported_once(bpffs: Path, ends: tuple[End, End]) -> None:
-    """After kill -9, the next start has boot, counters and numbers; the one after has nothing."""
+    """After kill -9, the next start has boot, counters, numbers; once told, no other start has."""
     left, right = ends
     with inside(right.name):
         child = subprocess.Popen(
@@ -98,27 +98,57 @@ def test_a_kill_is_reported_once(bpffs: Path, ends: tuple[End, End]) -> None:
         child.kill()
         child.communicate()
     folder = "netspectra/a%2Eb%2Fc"
-    left_behind = ["netspectra", folder, f"{folder}/counters", f"{folder}/sent"]
-    assert files(bpffs) == left_behind
+    one, two = ([f"{folder}/{n}{end}" for end in ("", "/counters", "/sent")] for n in (1, 2))
+    assert files(bpffs) == ["netspectra", folder, *one]
 
     with contextlib.closing(opened(right, bpffs)) as capture:
-        unclean = capture.unclean
-        assert unclean is not None
+        (unclean,) = capture.unclean
         assert unclean.boot_id == BOOT_ID
         assert unclean.counts.seen == 31
         assert unclean.counts.dropped == {"ring_full": 0, "sampled_out": 0}
         assert np.array_equal(unclean.sequences, np.arange(MAX_PARTITIONS))
         assert np.array_equal(unclean.packets, 2**40 + np.arange(MAX_PARTITIONS))
-        assert files(bpffs) == left_behind
+        assert files(bpffs) == ["netspectra", folder, *one, *two]
         state = capture.sent_state
         assert state is not None
         assert not state.sequences.any()
-        assert not state.boot_id.any()
+        assert state.boot_id.any()
         assert capture.counts().seen == 0
+        unclean.ended[:] = 1
     assert files(bpffs) == []
-    capture = opened(right, bpffs)
-    assert capture.unclean is None
-    capture.close()
+
+
+def test_what_is_not_told_stays(bpffs: Path, ends: tuple[End, End]) -> None:
+    """Starts that end before Kafka was told lose nothing of each other, up to the latest 16."""
+    left, right = ends
+    ids = []
+    for start in range(1, 20):
+        capture = opened(right, bpffs)
+        seen = [stop.counts.seen for stop in capture.unclean]
+        assert seen == [*range(1, start)][-16:]
+        assert [stop.boot_id for stop in capture.unclean] == ids[-16:]
+        assert capture.sent_state is not None
+        ids.append(capture.sent_state.boot_id.tobytes())
+        send(left.name, [UDP_FRAME], times=start)
+        capture.close(clean=False)
+    assert len(set(ids)) == 19
+    with contextlib.closing(opened(right, bpffs)) as capture:
+        for stop in capture.unclean[:10]:
+            stop.ended[:] = 1
+    with contextlib.closing(opened(right, bpffs)) as capture:
+        assert [stop.counts.seen for stop in capture.unclean] == [14, 15, 16, 17, 18, 19]
+        for stop in capture.unclean:
+            stop.ended[:] = 1
+    assert files(bpffs) == []
+
+
+def test_a_start_that_saw_nothing_leaves_nothing(bpffs: Path, ends: tuple[End, End]) -> None:
+    """Killed before there was anything to lose, it has nothing to tell."""
+    _, right = ends
+    opened(right, bpffs).close(clean=False)
+    with contextlib.closing(opened(right, bpffs)) as capture:
+        assert not capture.unclean
+    assert files(bpffs) == []
 
 
 def test_an_unclean_close_stays(bpffs: Path, ends: tuple[End, End]) -> None:
@@ -133,12 +163,13 @@ def test_an_unclean_close_stays(bpffs: Path, ends: tuple[End, End]) -> None:
     assert capture.read(np.zeros(9, PACKET)) == 5
     capture.close(clean=False)
     with contextlib.closing(opened(right, bpffs)) as capture:
-        assert capture.unclean is not None
-        assert capture.unclean.boot_id == bytes([7] * 16)
-        assert capture.unclean.counts.seen == 5
-        assert capture.unclean.packets.sum() == 4
+        (unclean,) = capture.unclean
+        assert unclean.boot_id == bytes([7] * 16)
+        assert unclean.counts.seen == 5
+        assert unclean.packets.sum() == 4
 
 
+# It is told of a boot before, and settles it.
 GIVES_UP_ROOT = """
 import os, sys, time
 from pathlib import Path
@@ -148,6 +179,7 @@ from probe.live import CaptureOptions
 from schemas.record import PACKET
 wanted = {"name": "a.b/c", "bpffs": Path(sys.argv[1]), **eval(sys.argv[2])}
 capture = open_ebpf(CaptureOptions(interfaces=("wire",), **wanted), "tc")
+(before,) = capture.unclean
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 print("attached", flush=True)
@@ -160,6 +192,7 @@ for _ in range(15):
 capture.detach()
 packets += int(out["packets"][: capture.read(out)].sum())
 print(capture.counts().seen, packets, flush=True)
+before.ended[:] = 1
 capture.close()
 """
 
@@ -170,6 +203,9 @@ def test_a_clean_stop_without_privileges(
 ) -> None:
     """A probe that gave up root reads, counts, detaches, and ends cleanly all the same."""
     left, right = ends
+    capture = opened(right, bpffs)
+    send(left.name, [UDP_FRAME])
+    capture.close(clean=False)
     with inside(right.name):
         child = subprocess.Popen(
             [sys.executable, "-c", GIVES_UP_ROOT, str(bpffs), repr(options)],
@@ -185,7 +221,7 @@ def test_a_clean_stop_without_privileges(
     assert child.returncode == 0
     assert attached(right) == []
     with contextlib.closing(opened(right, bpffs)) as capture:
-        assert capture.unclean is None
+        assert not capture.unclean
     assert files(bpffs) == []
 
 
@@ -204,8 +240,8 @@ def test_a_failed_start_keeps_what_was_left(bpffs: Path, ends: tuple[End, End]) 
             with pytest.raises(LiveError):
                 open_ebpf(wanted, "tc")
     with contextlib.closing(opened(right, bpffs)) as capture:
-        assert capture.unclean is not None
-        assert capture.unclean.counts.seen == 3
+        (unclean,) = capture.unclean
+        assert unclean.counts.seen == 3
 
 
 @pytest.mark.parametrize("kind", ["an ordinary folder", "nothing"])
@@ -215,7 +251,7 @@ def test_without_a_bpf_file_system(kind: str, tmp_path: Path, ends: tuple[End, E
     folder = tmp_path if kind == "an ordinary folder" else tmp_path / "nothing"
     with contextlib.closing(opened(right, folder)) as capture:
         assert capture.sent_state is None
-        assert capture.unclean is None
+        assert not capture.unclean
     assert capture.choices[-1].startswith(f"nothing is pinned in {folder} (")
     assert capture.choices[-1].endswith(f"`mount -t bpf bpf {folder}`")
     assert files(tmp_path) == []

@@ -261,7 +261,7 @@ def bpffs() -> Iterator[tuple[str, ...]]:
 def test_next_start_tells_what_a_kill_lost(
     ends: tuple[End, End], kafka: MockKafka, bpffs: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Killed with packets in its ring, the probe leaves a count that its next start reports."""
+    """Killed with packets in its ring, the probe leaves a count; the start that can reports it."""
     left, right = ends
     arguments = (DEVICE, "--brokers", kafka.brokers, "--method", "tc", "--name", "killed")
     with probing(left.name, tmp_path / "first", *arguments, before=bpffs) as probe:
@@ -270,14 +270,22 @@ def test_next_start_tells_what_a_kill_lost(
         send(right.name, [UDP_FRAME] * PRIME)
         probe.process.kill()
         probe.process.wait(SECONDS)
+    kafka.down()
     with probing(left.name, tmp_path / "second", *arguments, before=bpffs) as probe:
+        probe.says("capturing meanwhile, and trying again")
+        send(right.name, [UDP_FRAME] * 31)
+        probe.process.kill()
+        probe.process.wait(SECONDS)
+    kafka.up()
+    with probing(left.name, tmp_path / "third", *arguments, before=bpffs) as probe:
         probe.says(f"{PRIME:,} packets that it had seen never went to Kafka")
+        probe.says("31 packets that it had seen never went to Kafka")
         code, _ = probe.stop()
     assert code == 0
-    with probing(left.name, tmp_path / "third", *arguments, before=bpffs) as probe:
+    with probing(left.name, tmp_path / "fourth", *arguments, before=bpffs) as probe:
         probe.says("shipping to topic")
         probe.stop()
-    assert "never went to Kafka" not in (tmp_path / "third").read_text()
+    assert "never went to Kafka" not in (tmp_path / "fourth").read_text()
 
 
 def test_own_traffic_is_told(ends: tuple[End, End], kafka: MockKafka, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from confluent_kafka import KafkaError
 
@@ -19,6 +19,7 @@ from probe.errors import ShipError
 from probe.live import CaptureCounts
 from probe.ship import agent as agent_module
 from probe.ship.replay import MAX_SPEED, FileCapture
+from probe.unclean import UncleanStop
 from schemas.batch import BatchHeader, decode_batch
 from tests.support import ship_process
 from tests.support.batches import check_batches, check_ends
@@ -201,10 +202,12 @@ def test_a_killed_probe_is_settled_by_its_next_start(
         process.wait()
     kafka.up()
     capture = SyntheticCapture(even(1000))
-    capture.unclean = unclean = ship_process.unclean_of(path)
+    unclean = ship_process.unclean_of(path)
+    capture.unclean = (unclean,)
     run = Run(kafka.brokers, capture)
     assert run.agent.run(finished=lambda: capture.finished)
     assert "ended without a chance to clean up" in run.lines[0]
+    assert unclean.ended[0]
 
     boots: dict[bytes, list[tuple[BatchHeader, int]]] = defaultdict(list)
     for message in messages(kafka):
@@ -244,24 +247,40 @@ def test_too_many_partitions_to_write_down_are_told(kafka: MockKafka) -> None:
     assert run.agent.run(finished=lambda: capture.finished)
     assert "will not be known: 12 partitions" in run.lines[0]
     assert not state.sequences.any()
+    assert state.ended[0]
 
 
-def test_a_goodbye_for_the_boot_before_comes_first(kafka: MockKafka) -> None:
-    """In each partition it stands before the new boot's first batch."""
-    old = b"\1" * 16
+def left(boot: int, lost: int) -> UncleanStop:
+    sequences, packets = np.full(PARTITIONS, 3, np.uint64), np.zeros(PARTITIONS, np.uint64)
+    ended = np.zeros(1, np.uint64)
+    return UncleanStop(bytes([boot] * 16), CaptureCounts(lost), sequences, packets, ended)
+
+
+def test_goodbyes_for_boots_before_come_first(kafka: MockKafka) -> None:
+    """In each partition they stand before the new boot's first batch."""
     capture = SyntheticCapture(even(100))
-    capture.unclean = SimpleNamespace(
-        boot_id=old, sequences=[3] * PARTITIONS, packets=[0] * PARTITIONS, counts=CaptureCounts(5)
-    )
+    capture.unclean = (left(1, 5), left(2, 6))
     run = Run(kafka.brokers, capture)
     assert run.agent.run(finished=lambda: capture.finished)
     assert "5 packets that it had seen never went to Kafka" in run.lines[0]
-    seen: set[int] = set()
+    assert "6 packets that it had seen never went to Kafka" in run.lines[1]
+    assert all(stop.ended[0] for stop in capture.unclean)
+    boots = defaultdict(list)
     for message in messages(kafka):
         header, _ = decode_batch(message)
-        assert (header.boot_id == old) == (header.partition not in seen)
-        seen.add(header.partition)
-    assert seen == set(range(PARTITIONS))
+        boots[header.partition].append(header.boot_id[0])
+    assert [boots[partition][:3] for partition in range(PARTITIONS)] == [[1, 2, 0]] * PARTITIONS
+
+
+def test_a_goodbye_that_nobody_took_is_still_to_be_said(kafka: MockKafka) -> None:
+    """A boot before is settled when Kafka has all of its goodbyes, not earlier."""
+    capture = SyntheticCapture(even(10**9), rate=100)
+    capture.unclean = (left(1, 5),)
+    run = Run(kafka.brokers, capture)
+    kafka.down()
+    run.agent.stop()
+    assert run.agent.run(stop_timeout_s=0.2) is False
+    assert not capture.unclean[0].ended[0]
 
 
 def test_aggregated_records_are_told(kafka: MockKafka) -> None:

@@ -43,6 +43,7 @@ def state_of(words: Packets) -> SimpleNamespace:
         boot_id=words[:2].view(np.uint8),
         sequences=words[4 : 4 + MOST_PARTITIONS],
         packets=words[4 + MOST_PARTITIONS :],
+        ended=np.zeros(1, np.uint64),
     )
 
 
@@ -55,13 +56,16 @@ def unclean_of(path: Path) -> SimpleNamespace:
         sequences=state.sequences.tolist(),
         packets=state.packets.tolist(),
         counts=CaptureCounts(int(words[2]), {"ring_full": int(words[3])}),
+        ended=state.ended,
     )
 
 
 def main(brokers: str, path: Path, rate: float) -> None:
-    path.write_bytes(bytes(8 * (4 + 2 * MOST_PARTITIONS)))
-    with path.open("r+b") as file:
+    whole = path.with_suffix(".whole")
+    whole.write_bytes(bytes(8 * (4 + 2 * MOST_PARTITIONS)))
+    with whole.open("r+b") as file:
         words = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint64)
+    whole.rename(path)
     shipper = KafkaShipper(KafkaOptions(brokers=brokers))
     traffic = Traffic(profile="zipf", skew=0.0, packets=10**9, active_flows=5_000)
     batcher = Batcher(

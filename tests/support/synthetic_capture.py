@@ -29,7 +29,7 @@ class SyntheticCapture:
         self.aggregated = False
         self.detached = False
         self.sent_state: Any = None
-        self.unclean: Any = None
+        self.unclean: tuple[Any, ...] = ()
         self._traffic = traffic
         self._rate = rate
         self._ring_records = ring_records
@@ -98,4 +98,5 @@ def sent_state(partitions: int) -> SimpleNamespace:
         boot_id=np.zeros(16, np.uint8),
         sequences=np.zeros(partitions, np.uint64),
         packets=np.zeros(partitions, np.uint64),
+        ended=np.zeros(1, np.uint64),
     )

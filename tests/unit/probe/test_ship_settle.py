@@ -19,7 +19,7 @@ def unclean(
     sequences: list[int], packets: list[int], counts: CaptureCounts, boot_id: bytes = BOOT
 ) -> UncleanStop:
     arrays = (np.array(numbers, np.uint64) for numbers in (sequences, packets))
-    return UncleanStop(boot_id, counts, *arrays)
+    return UncleanStop(boot_id, counts, *arrays, np.zeros(1, np.uint64))
 
 
 def farewell(left: UncleanStop, partitions: int = 12) -> tuple[list[Message], int]:
@@ -64,17 +64,22 @@ def test_a_boot_that_sent_nothing_is_settled_too() -> None:
     assert lost == 7
 
 
-def test_a_boot_without_an_id_is_given_one() -> None:
-    """Two such ends of a probe aren't taken for one that is told twice."""
-    left = unclean([0] * 3, [0] * 3, CaptureCounts(7), bytes(16))
-    ids = set()
-    for time_ns in (20, 21, 21):
-        (message,), _ = settle.farewell(
-            left, tenant="t", probe="p", partitions=3, emit_time_ns=time_ns, watermark_ns=10
-        )
-        ids.add(decode_batch(message.value)[0].boot_id)
-    assert len(ids) == 2
-    assert bytes(16) not in ids
+def test_what_is_told_twice_is_the_same() -> None:
+    """Starts that don't know whether a goodbye arrived say it again, as the same boot."""
+    left = unclean([0] * 64, [0] * 64, CaptureCounts(7))
+    (first,), (second,) = farewell(left)[0], farewell(left)[0]
+    assert first == second
+
+
+def test_a_boot_is_settled_with_its_last_acknowledgement() -> None:
+    """What was left is marked when each of its goodbyes has arrived."""
+    left = unclean([1, 1], [1, 1], CaptureCounts(2))
+    told = settle.Told(left, 2)
+    assert not left.ended[0]
+    told()
+    assert not left.ended[0]
+    told()
+    assert left.ended[0]
 
 
 def test_counters_that_fell_behind_lose_nothing() -> None:
