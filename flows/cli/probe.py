@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from probe.live import CaptureOptions
 
 LIVE_ONLY: Final = (
-    *("direction", "rules", "exclude", "method", "mode", "sampling", "ring_mb", "user"),
+    *("direction", "rules", "exclude", "method", "loader", "attach", "xdp_mode"),
+    *("mode", "sampling", "ring_mb", "user"),
 )
 """Options that say nothing about files."""
 
@@ -87,6 +88,21 @@ def speed(text: str) -> float:
     "--method",
     type=click.Choice(["auto", "tc", "xdp", "packet"]),
     help="eBPF at TC or XDP, or a packet socket.  [auto: the best that works]",
+)
+@click.option(
+    "--loader",
+    type=click.Choice(["auto", "libbpf", "bcc"]),
+    help="Of eBPF programs.  [auto: libbpf, else BCC]",
+)
+@click.option(
+    "--attach",
+    type=click.Choice(["auto", "tcx", "clsact"]),
+    help="Of programs at TC.  [auto: tcx, else clsact]",
+)
+@click.option(
+    "--xdp-mode",
+    type=click.Choice(["auto", "native", "generic"]),
+    help="XDP in the driver, or behind it.  [auto: native, else generic]",
 )
 @click.option(
     "--mode",
@@ -170,8 +186,8 @@ def _files(options: dict[str, Any], given: set[str]) -> tuple[Path, ...]:
             raise UsageError(msg)
         return ()
     if wrong := [name for name in LIVE_ONLY if name in given]:
-        flag = {"rules": "filter", "ring_mb": "ring-mb", "exclude": "except"}
-        msg = f"--{flag.get(wrong[0], wrong[0])} is for interfaces; files are replayed as they are"
+        flag = {"rules": "filter", "exclude": "except"}.get(wrong[0], wrong[0].replace("_", "-"))
+        msg = f"--{flag} is for interfaces; files are replayed as they are"
         raise UsageError(msg)
     files = tuple(Path(name) for name in (*options["pcap"], *options["interfaces"]))
     for file in files:
@@ -204,6 +220,9 @@ def _settings(options: dict[str, Any], files: tuple[Path, ...], names: tuple[str
     chosen = {
         "capture.directions": options["direction"],
         "capture.method": options["method"],
+        "capture.loader": options["loader"],
+        "capture.attach": options["attach"],
+        "capture.xdp_mode": options["xdp_mode"],
         "capture.mode": options["mode"],
         "capture.sampling_rate": options["sampling"],
         "capture.filter": options["rules"] or None,

@@ -165,6 +165,8 @@ class Capture(Section):
         method: ``tc``, ``xdp`` (eBPF), ``packet`` (a packet socket); ``auto`` takes the first
             that works, XDP only when it is named.
         loader: Of eBPF programs: ``libbpf`` (compiled beforehand), ``bcc`` (compiled at start).
+        attach: How programs are attached for ``tc``: ``tcx`` (Linux 6.6), ``clsact``.
+        xdp_mode: Where programs run for ``xdp``: in the driver (``native``), or ``generic``.
         mode: A record for each packet (``packets``), for each flow and second (``flows``), or
             the second under overload (``auto``).
         sampling_rate: One packet in so many is kept, at random.
@@ -177,6 +179,8 @@ class Capture(Section):
     directions: Literal["both", "ingress", "egress"] = "both"
     method: Literal["auto", "tc", "xdp", "packet"] = "auto"
     loader: Literal["auto", "libbpf", "bcc"] = "auto"
+    attach: Literal["auto", "tcx", "clsact"] = "auto"
+    xdp_mode: Literal["auto", "native", "generic"] = "auto"
     mode: Literal["packets", "flows", "auto"] = "packets"
     sampling_rate: Annotated[Count, Field(ge=1, lt=2**32)] = 1
     filter: Rules = ()

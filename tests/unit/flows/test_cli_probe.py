@@ -76,6 +76,7 @@ def test_defaults_are_those_of_the_settings(plans: list[Plan]) -> None:
     assert plan.capture.interfaces == ("lo",)
     assert plan.capture.directions == {Direction.INGRESS, Direction.EGRESS}
     assert (plan.capture.method, plan.capture.mode) == ("auto", "packets")
+    assert plan.capture.loader == plan.capture.attach == plan.capture.xdp_mode == "auto"
     assert (plan.capture.sampling_rate, plan.capture.ring_bytes) == (1, 64 * 2**20)
     assert plan.capture.keep == plan.capture.drop == plan.files == ()
     assert plan.keep is None
@@ -88,19 +89,25 @@ def test_options_win_over_settings(plans: list[Plan], monkeypatch: pytest.Monkey
     monkeypatch.setenv("NETSPECTRA_CAPTURE__FILTER", "icmp, udp port 53")
     monkeypatch.setenv("NETSPECTRA_CAPTURE__RING_MB", "8")
     monkeypatch.setenv("NETSPECTRA_CAPTURE__METHOD", "tc")
+    monkeypatch.setenv("NETSPECTRA_CAPTURE__ATTACH", "tcx")
+    monkeypatch.setenv("NETSPECTRA_CAPTURE__XDP_MODE", "native")
     monkeypatch.setenv("NETSPECTRA_KAFKA__BROKERS", "a:1")
     assert main(["probe", "lo"]) == 0
     options = "--direction ingress --method packet --mode auto --sampling 10 --ring-mb 64 --name p"
+    options += " --loader bcc --attach clsact --xdp-mode generic"
     rules = ["--filter", "tcp port 443", "--filter", "icmp", "--except", "host 10.0.0.1"]
     assert main(["probe", "lo", *options.split(), *rules, "--brokers", "b:2"]) == 0
     before, after = plans
     assert before.capture.keep == (parse_rule("icmp"), parse_rule("udp port 53"))
     assert (before.capture.ring_bytes, before.capture.method) == (8 * 2**20, "tc")
+    assert (before.capture.attach, before.capture.xdp_mode) == ("tcx", "native")
     assert before.settings.kafka.brokers == "a:1"
     assert after.capture.keep == (parse_rule("tcp port 443"), parse_rule("icmp"))
     assert after.capture.drop == (parse_rule("host 10.0.0.1"),)
     assert after.capture.directions == {Direction.INGRESS}
     assert (after.capture.method, after.capture.mode) == ("packet", "auto")
+    assert (after.capture.loader, after.capture.attach) == ("bcc", "clsact")
+    assert after.capture.xdp_mode == "generic"
     assert (after.capture.sampling_rate, after.capture.ring_bytes) == (10, 64 * 2**20)
     assert (after.name, after.settings.kafka.brokers) == ("p", "b:2")
 
@@ -154,6 +161,7 @@ def test_what_to_keep(plans: list[Plan]) -> None:
         (["--pcap", "a.pcap", "--filter", "tcp"], "--filter is for interfaces"),
         (["--pcap", "a.pcap", "--except", "tcp"], "--except is for interfaces"),
         (["--pcap", "a.pcap", "--user", "nobody"], "--user is for interfaces"),
+        (["--pcap", "a.pcap", "--xdp-mode", "native"], "--xdp-mode is for interfaces"),
         (["--pcap", "a.pcap", "--write", "d", "--write-format", "pcapng"], "in the files already"),
     ],
 )

@@ -149,7 +149,16 @@ def test_what_is_captured_matters_to_live_captures_only(changed: dict[str, Any])
         assert (len(digests) == 1) == same
 
 
-@pytest.mark.parametrize("changed", [{"ring_mb": 1}, {"method": "packet"}, {"loader": "bcc"}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ring_mb": 1},
+        {"method": "packet"},
+        {"loader": "bcc"},
+        {"attach": "clsact"},
+        {"xdp_mode": "generic"},
+    ],
+)
 def test_how_packets_are_got_is_not_in_the_digest(changed: dict[str, Any]) -> None:
     """The same packets are the same units, whatever read them."""
     source = "interface:eth0"
