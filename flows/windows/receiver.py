@@ -44,7 +44,8 @@ class ReceiverConfig:
         tenants: those accepted; empty accepts any, up to ``max_tenants``.
         max_tenants: more of them count as ``_other``.
         idle_ns: a probe silent for so long (log time) no longer holds the watermark back.
-        max_skew_ns: how far packets and watermark may be ahead of their batch's emit time.
+        max_skew_ns: how far packets and watermark may be ahead of their batch's emit time, and
+            that ahead of the log's own.
         ingress_of_several: tasks count only what came in at probes with several interfaces.
     """
 
@@ -113,7 +114,7 @@ class BatchReceiver:
         Raises:
             BadMessage: its times are absurd: its packets are accounted for, but not taken.
         """
-        absurd = self._absurd(header, packets)
+        absurd = self._absurd(header, packets, log_time_ns)
         self._release_idle(log_time_ns)
         boot = (header.tenant, header.probe, header.boot_id)
         stream = self._stream(header)
@@ -177,8 +178,14 @@ class BatchReceiver:
         for key, names in streams:
             self._number(key, names)
 
-    def _absurd(self, header: BatchHeader, packets: Packets) -> str:
-        """What is wrong with a batch's times; empty when nothing is."""
+    def _absurd(self, header: BatchHeader, packets: Packets, log_time_ns: int) -> str:
+        """What is wrong with a batch's times; empty when nothing is.
+
+        A clock that is behind is no fault: replayed captures carry the times of their packets.
+        """
+        lead_ns = header.emit_time_ns - log_time_ns
+        if lead_ns > self._config.max_skew_ns:
+            return f"absurd time: the probe's clock is {lead_ns / 1e9:,.0f} s ahead of the log's"
         limit_ns = header.emit_time_ns + self._config.max_skew_ns
         newest_ns = int(packets["ts_ns"].max()) if len(packets) else 0
         for what, time_ns in (("a packet", newest_ns), ("the watermark", header.watermark_ns)):

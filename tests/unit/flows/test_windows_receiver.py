@@ -205,6 +205,31 @@ def test_times_ahead_of_their_emission_are_refused(late_ns: int) -> None:
     assert log.receiver.counts.batches == 0
 
 
+def test_a_probe_from_the_future_harms_nobody_else() -> None:
+    """Clocks 5 s off are taken as they are; one in 2038 is named, and the others' panes close."""
+    packets = traffic(15, 2000)
+    log = Log()
+    good = list(batches(packets, 100, probe="good", boot=1))
+    clocks = {"ahead": 5, "behind": -5, "future": 10**9}
+    strange = {}
+    for boot, (name, seconds) in enumerate(clocks.items(), 2):
+        shifted = packets.copy()
+        shifted["ts_ns"] = (shifted["ts_ns"].astype(np.int64) + seconds * SECOND).astype(np.uint64)
+        strange[name] = list(batches(shifted, 100, probe=name, boot=boot))
+    for number, batch in enumerate(good):
+        now_ns = batch[0].emit_time_ns
+        log.take([batch], now_ns)
+        for name in clocks:
+            if name == "future":
+                with pytest.raises(BadMessage, match="clock is 1,000,000,000 s ahead of the log's"):
+                    log.take([strange[name][number]], now_ns)
+            else:
+                log.take([strange[name][number]], now_ns)
+    assert log.stored == 3 * total(packets)
+    assert log.end().ledger()["decode"][2] == {"bad_message": total(packets)}
+    assert log.accumulator.open_panes() == []
+
+
 def test_tenants_over_the_limit_share_a_name() -> None:
     """The first ones keep theirs; an allow-list admits no others."""
     packets = traffic(11, 50)
