@@ -3,7 +3,8 @@
 SchemaError
 +-- EncodeError         values that the format can't carry
 +-- DecodeError         bytes that are not a message of ours
-    +-- UnknownSchema   framed, but with a fingerprint we don't know
+|   +-- UnknownSchema   framed, but with a fingerprint we don't know
++-- RegistryAway        a schema registry that doesn't answer (``schemas.remote_registry``)
 """
 
 from __future__ import annotations

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from flows import logs
 from flows.errors import NetSpectraError
 from flows.kafka.client import ANSWER_TIMEOUT_S, Faults, connect
 from flows.sources.dead_letters import BadShare, DeadLetters
@@ -18,11 +20,14 @@ from flows.windows.receiver import BadMessage, ReceiverConfig
 from flows.windows.resumable import ResumableReceiver
 from schemas.batch import decode_batch
 from schemas.errors import SchemaError
+from schemas.framing import Resolve
+from schemas.remote_registry import RegistryAway
 
 AT_ONCE: Final = 32
 """Messages taken from librdkafka's queue at a time: at most 32 MB."""
 
 _MS: Final = 10**6
+_TELL_EVERY_S: Final = 60.0
 _PASSING: Final = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -60,6 +65,7 @@ class KafkaLog(PacketLog):
         position: where to go on; None for the oldest message that there is.
         pace: shared by the partitions of the process.
         dead_letters: where messages go that can't be used.
+        resolve: fingerprints of schemas by their id in a registry, if there is one.
     """
 
     kept = True
@@ -74,6 +80,7 @@ class KafkaLog(PacketLog):
         position: Position | None,
         pace: Pace,
         dead_letters: DeadLetters,
+        resolve: Resolve | None = None,
     ) -> None:
         self._properties = properties
         self._topic = topic
@@ -82,6 +89,8 @@ class KafkaLog(PacketLog):
         self._start = position
         self._pace = pace
         self._dead_letters = dead_letters
+        self._resolve = resolve
+        self._told_s = -_TELL_EVERY_S
         self._bad = BadShare(topic)
         self._messages: deque[Any] = deque()
         self._consumer: Any = None
@@ -110,8 +119,7 @@ class KafkaLog(PacketLog):
         message = self._messages.popleft()
         error = message.error()
         if error is None:
-            self.waiting = False
-            self._take(message)
+            self.waiting = not self._taken(message)
             self.progress.event_time_ns = accumulator.watermark_ns
             self._pace.note(self._name, accumulator.watermark_ns, caught_up=False)
         elif error.code() == KafkaError._PARTITION_EOF:
@@ -147,22 +155,34 @@ class KafkaLog(PacketLog):
             self._messages.extend(self._consumer.consume(AT_ONCE, timeout=0))
         return bool(self._messages)
 
-    def _take(self, message: Any) -> None:
+    def _taken(self, message: Any) -> bool:
+        """Use a message; False when it must be tried again later."""
         assert self._receiver is not None
         if message.offset() <= self.offset:
             raise self._made_anew()
-        self.offset = message.offset()
+        before, self.offset = self.offset, message.offset()
         log_time_ns = message.timestamp()[1] * _MS
         try:
-            header, packets = decode_batch(message.value() or b"")
+            header, packets = decode_batch(message.value() or b"", self._resolve)
             self._receiver.receive(self.offset, header, packets, log_time_ns)
+        except RegistryAway as error:
+            self.offset = before
+            self._messages.appendleft(message)
+            self._note_wait(str(error))
+            return False
         except (SchemaError, BadMessage) as error:
             self._receiver.skip(self.offset)
             self._dead_letters.send(message, str(error))
             self._bad.note(bad=str(error))
-            return
+            return True
         self._bad.note()
         self.progress.packets = self._receiver.receiver.counts.packets
+        return True
+
+    def _note_wait(self, why: str) -> None:
+        if time.monotonic() - self._told_s >= _TELL_EVERY_S:
+            self._told_s = time.monotonic()
+            logs.get("kafka").warning("waiting", partition=self._partition, reason=why)
 
     def _explain(self, error: KafkaError) -> KafkaFault:
         place = f"{self._topic}/{self._partition}"

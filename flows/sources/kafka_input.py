@@ -19,6 +19,7 @@ from flows.sources.pace import MAX_LEAD_PANES, Pace
 from flows.sources.partition_watch import PartitionWatch
 from flows.windows.position import Position, PositionError
 from flows.windows.receiver import ReceiverConfig
+from schemas.remote_registry import RemoteRegistry
 
 _SHAPING: Final[dict[str, Any]] = {
     "window": {"pane", "lateness", "idle", "max_skew", "max_flows"},
@@ -68,6 +69,8 @@ def find(
     pace = Pace(MAX_LEAD_PANES * settings.window.pane_ns)
     dead_letters = DeadLetters(properties(kafka), kafka.topics.dlq)
     shape = shaping_digest(settings)
+    url = kafka.schema_registry
+    resolve = RemoteRegistry(url).resolve if url else None
 
     def log_of(number: int) -> Callable[[str | None], PacketLog]:
         def make(recovered: str | None) -> PacketLog:
@@ -79,6 +82,7 @@ def find(
                 position=choose(store, kafka.topics.packets, str(number), recovered, shape),
                 pace=pace,
                 dead_letters=dead_letters,
+                resolve=resolve,
             )
 
         return make
