@@ -24,7 +24,7 @@ from probe.ebpf.ring import Ring
 from probe.errors import LiveError, Unavailable
 from probe.live import CaptureCounts, CaptureOptions
 from probe.unclean import SentState, UncleanStop
-from schemas.record import PACKET, CapturePoint, Direction, Packets
+from schemas.record import PACKET, CapturePoint, Direction, Packets, as_words, join
 
 CONTROL: Final = np.dtype(
     [("aggregate", "<u4"), ("pad", "<u4"), ("unix_offset_ns", "<u8"), ("reserved", "<u8", 6)]
@@ -163,7 +163,7 @@ class EbpfCapture:
         count = min(len(self._flows), len(out))
         self._gave_flows = count > 0
         if count:
-            out[:count] = self._flows[:count]
+            as_words(out)[:count] = as_words(self._flows)[:count]
             self._flows = self._flows[count:]
         if not len(self._flows):
             self._tables_ns = self._swapped_ns
@@ -279,7 +279,7 @@ class EbpfCapture:
         if self._counting_flows:
             offset_ns = self._clock.offset_ns
             rest = (self._flows, self._tables.take(offset_ns), self._tables.take_last(offset_ns))
-            self._flows = np.concatenate(rest)
+            self._flows = join(rest)
             self._counting_flows = False
 
 

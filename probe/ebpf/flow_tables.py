@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probe.ebpf import syscalls
-from schemas.record import PACKET, Packets, as_words
+from schemas.record import PACKET, Packets, as_words, join
 
 Words = npt.NDArray[np.uint64]
 
@@ -157,7 +157,7 @@ class FlowTables:
         while not done:
             count, done = syscalls.take_batch(fd, self._cursor, not taken, self._keys, self._values)
             taken.append(records_of(self._keys[:count], self._values[:count], offset_ns))
-        return np.concatenate(taken)
+        return join(taken)
 
     def close(self) -> None:
         """Give the second table back. May be called twice."""

@@ -7,7 +7,7 @@ import pytest
 
 from schemas import registry
 from schemas.batch import SUBJECT
-from schemas.record import PACKET, PACKET_BYTES, PACKET_WORDS, Packets, as_words
+from schemas.record import PACKET, PACKET_BYTES, PACKET_WORDS, Packets, as_words, join
 
 
 def avro_layout(version: int) -> list[tuple[str, int, int]]:
@@ -74,3 +74,12 @@ def test_words_refuse_other_arrays(wrong: Packets) -> None:
     """as_words takes contiguous arrays of PACKET only."""
     with pytest.raises(ValueError, match="contiguous array of dtype"):
         as_words(wrong)
+
+
+def test_joined_runs_are_the_records_one_after_the_other(packets: Packets) -> None:
+    """Join is numpy's concatenate; no runs' records, or those of empty ones, are none."""
+    for runs in ([packets], [packets[:2], packets[:0], packets], [packets[:0], packets[:0]]):
+        joined = join(runs)
+        assert joined.dtype == PACKET
+        assert joined.tobytes() == b"".join(run.tobytes() for run in runs)
+        assert joined.shape == (sum(map(len, runs)),)
