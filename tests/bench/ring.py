@@ -28,7 +28,8 @@ from probe.ebpf.loaded import LoadFiles, LoadRequest
 from probe.ebpf.ring import Ring
 from probe.live import CaptureOptions
 from schemas.record import PACKET
-from tests.support.ebpf import run_program
+from tests.support.bpf_load import run_program
+from tests.support.ebpf import UDP_FRAME
 
 BURST_S = 0.0005
 NAP_S = 0.002
@@ -42,7 +43,7 @@ def generate(program_fd: int, rate: float, seconds: float) -> None:
         if rate and sent > elapsed * rate:
             time.sleep(BURST_S / 10)
             continue
-        run_program(program_fd, burst)
+        run_program(program_fd, UDP_FRAME, repeat=burst)
         sent += burst
     print(f"{sent / elapsed:.0f}")
 

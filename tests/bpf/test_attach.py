@@ -29,7 +29,7 @@ from probe.ebpf.loaded import LoadFiles
 from probe.errors import LiveError, Unavailable
 from probe.live import CaptureOptions
 from schemas.record import PACKET, Direction
-from tests.support.ebpf import UDP_FRAME, attached, load_dropping
+from tests.support.ebpf import DROP, UDP_FRAME, attached, load_returning
 from tests.support.namespaces import DEVICE, End, inside, pair, run, send
 
 pytestmark = [pytest.mark.requires("bpf", "netns", "libbpf")]
@@ -133,7 +133,7 @@ def test_nothing_stays_after_a_kill(way: str, ends: tuple[End, End]) -> None:
 @contextlib.contextmanager
 def dropping(end: End) -> Iterator[None]:
     """Meanwhile another program drops what comes in, by a clsact filter."""
-    program_fd = load_dropping()
+    program_fd = load_returning(DROP)
     try:
         with inside(end.name):
             filters = clsact.Filters()

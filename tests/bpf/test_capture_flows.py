@@ -19,7 +19,8 @@ from probe.ebpf.loaded import Loaded, LoadFiles, LoadRequest, load
 from probe.ebpf.syscalls import mapped
 from probe.live import CaptureOptions
 from schemas.record import PACKET, Packets
-from tests.support.ebpf import UDP_FRAME, run_program
+from tests.support.bpf_load import run_program
+from tests.support.ebpf import UDP_FRAME
 
 pytestmark = [pytest.mark.requires("bpf", "netns", "libbpf")]
 SECOND_NS = 10**9
@@ -66,7 +67,7 @@ class Traffic:
         number = 0
         while not self._stop.is_set():
             number += 1  # some flows are on both processors
-            run_program(self._program_fd, BURST, frame(number % 7 * (1 + cpu % 2)))
+            run_program(self._program_fd, frame(number % 7 * (1 + cpu % 2)), repeat=BURST)
             with self._lock:
                 self.sent += BURST
 
@@ -112,7 +113,7 @@ def test_a_full_table_leaves_the_rest_to_the_ring() -> None:
     with contextlib.closing(libbpf.load(request, LoadFiles())) as programs:
         capture = EbpfCapture(options, "tc", (), programs, ())
         for number in range(300):
-            run_program(programs.program_fd("tc_ingress"), 2, frame(number))
+            run_program(programs.program_fd("tc_ingress"), frame(number), repeat=2)
         capture.detach()
         out = np.zeros(2000, PACKET)
         count = capture.read(out)
@@ -176,7 +177,7 @@ def test_auto_goes_to_flows_under_overload_and_says_so() -> None:
         reader = Reader(capture)
         assert not capture.aggregated
         for _ in range(20):
-            run_program(programs.program_fd("tc_ingress"), 2000)
+            run_program(programs.program_fd("tc_ingress"), UDP_FRAME, repeat=2000)
             time.sleep(0.11)
             reader.read()
             if capture.aggregated:
@@ -184,7 +185,7 @@ def test_auto_goes_to_flows_under_overload_and_says_so() -> None:
         assert capture.aggregated
         lost = capture.counts().dropped["ring_full"]
         assert lost > 0
-        run_program(programs.program_fd("tc_ingress"), 50_000)
+        run_program(programs.program_fd("tc_ingress"), UDP_FRAME, repeat=50_000)
         reader.read()
         capture.detach()
         reader.read()
@@ -203,7 +204,7 @@ def test_sampling() -> None:
     capture = EbpfCapture(options, "tc", (), programs, ())
     with contextlib.closing(capture):
         reader = Reader(capture)
-        run_program(programs.program_fd("tc_ingress"), 20_000)
+        run_program(programs.program_fd("tc_ingress"), UDP_FRAME, repeat=20_000)
         reader.read()
         counts = capture.counts()
     assert counts.seen == 20_000

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probe.ebpf.capture import CONTROL
+from probe.ebpf.counters import COUNTERS
 from schemas.record import PACKET, CapturePoint, Direction, PacketFlag
 from tests.support import bpf_load
-from tests.support.bpf_load import CONTROL, COUNTERS, FLOW_KEY, FLOW_VALUE, KNOBS, RULE
+from tests.support.bpf_load import FLOW_KEY, FLOW_VALUE, KNOBS, RULE
 
 STRUCTS = {
     "packet": (PACKET, 88),

@@ -1,49 +1,34 @@
-"""The smallest loader that can run our programs: libbpf and bpf(2) through ctypes."""
+"""Our programs in the kernel with any constants and flags, run on a frame, their maps read."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import mmap
 import os
-import platform
 import re
+import struct
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from probe.ebpf import syscalls
+from probe.ebpf.capture import CONTROL
+from probe.ebpf.counters import COUNTERS, Counters
+from probe.ebpf.ring import SLOT_BYTES, Ring
 from schemas.record import PACKET, Packets
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = ROOT / "bpf"
 OBJECT = SOURCE / "build" / "capture.bpf.o"
 LOG_STATS = 4
-TEST_RUN, LINK_CREATE = 10, 28
-SYSCALL = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 0)
+TEST_RUN = 10
 
 PROGRAMS = ("tc_ingress", "tc_egress", "tc_ingress_ip", "tc_egress_ip", "xdp_capture")
 
-COUNTERS = np.dtype(
-    [
-        (name, "<u8")
-        for name in (
-            "seen",
-            "seen_bytes",
-            "ring_full",
-            "sampled_out",
-            "filtered",
-            "table_full",
-            "buffers",
-            "reserved",
-        )
-    ]
-)
 RULE = np.dtype(
     [
         ("addr", "u1", 16),
@@ -98,42 +83,6 @@ FLOW_VALUE = np.dtype(
         ("pad", "u1"),
     ]
 )
-CONTROL = np.dtype(
-    [("aggregate", "<u4"), ("pad", "<u4"), ("unix_offset_ns", "<u8"), ("reserved", "<u8", 6)]
-)
-
-
-class TestRun(ctypes.Structure):
-    """The part of union bpf_attr that BPF_PROG_TEST_RUN reads."""
-
-    __test__ = False
-    _fields_ = [
-        ("prog_fd", ctypes.c_uint32),
-        ("retval", ctypes.c_uint32),
-        ("data_size_in", ctypes.c_uint32),
-        ("data_size_out", ctypes.c_uint32),
-        ("data_in", ctypes.c_uint64),
-        ("data_out", ctypes.c_uint64),
-        ("repeat", ctypes.c_uint32),
-        ("duration", ctypes.c_uint32),
-        ("ctx_size_in", ctypes.c_uint32),
-        ("ctx_size_out", ctypes.c_uint32),
-        ("ctx_in", ctypes.c_uint64),
-        ("ctx_out", ctypes.c_uint64),
-        ("flags", ctypes.c_uint32),
-        ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
-    ]
-
-
-def bpf(command: int, attr: Any) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.syscall(SYSCALL, command, ctypes.byref(attr), ctypes.sizeof(attr))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"bpf({command}): {os.strerror(code)}")
-    return int(result)
 
 
 @cache
@@ -171,19 +120,25 @@ def run_program(descriptor: int, frame: bytes, *, repeat: int = 1, context: byte
     frame_in = ctypes.create_string_buffer(frame, len(frame))
     context_in = ctypes.create_string_buffer(context, len(context))
     out = ctypes.create_string_buffer(len(frame) + 4096)
-    attr = TestRun(
-        prog_fd=descriptor,
-        data_size_in=len(frame),
-        data_in=ctypes.addressof(frame_in),
-        data_size_out=len(out),
-        data_out=ctypes.addressof(out),
-        repeat=repeat,
-        ctx_size_in=len(context),
-        ctx_in=ctypes.addressof(context_in) if context else 0,
+    attr = syscalls.attributes(
+        "4I2Q4I2Q",
+        descriptor,
+        0,
+        len(frame),
+        len(out),
+        ctypes.addressof(frame_in),
+        ctypes.addressof(out),
+        repeat,
+        0,
+        len(context),
+        0,
+        ctypes.addressof(context_in) if context else 0,
+        0,
     )
-    bpf(TEST_RUN, attr)
-    verdict = ctypes.c_int32(attr.retval).value
-    return Result(verdict, attr.duration, out.raw[: attr.data_size_out])
+    syscalls.bpf(TEST_RUN, attr)
+    verdict, _, out_bytes = struct.unpack_from("<i2I", attr, 4)
+    (duration_ns,) = struct.unpack_from("<I", attr, 36)
+    return Result(verdict, duration_ns, out.raw[:out_bytes])
 
 
 def libbpf() -> ctypes.CDLL:
@@ -212,9 +167,7 @@ def libbpf() -> ctypes.CDLL:
         ("bpf_map__set_max_entries", ctypes.c_int, pointer, ctypes.c_uint32),
         ("bpf_map__set_initial_value", ctypes.c_int, pointer, pointer, ctypes.c_size_t),
         ("bpf_map_lookup_elem", ctypes.c_int, ctypes.c_int, pointer, pointer),
-        ("bpf_map_update_elem", ctypes.c_int, ctypes.c_int, pointer, pointer, ctypes.c_uint64),
         ("bpf_map_get_next_key", ctypes.c_int, ctypes.c_int, pointer, pointer),
-        ("libbpf_num_possible_cpus", ctypes.c_int),
         ("libbpf_set_print", pointer, pointer),
     ):
         function = getattr(library, name)
@@ -253,7 +206,7 @@ class Loaded:
         **knobs: Any,
     ) -> None:
         self.lib = libbpf()
-        self.cpus = self.lib.libbpf_num_possible_cpus()
+        self.cpus = syscalls.possible_cpus()
         self.object = self.lib.bpf_object__open_file(os.fsencode(path), None)
         if not self.object:
             raise OSError(ctypes.get_errno(), f"can't open {path}")
@@ -284,6 +237,7 @@ class Loaded:
             self.lib.bpf_program__set_log_buf(program, self.logs[name], 1 << 16)
         self.must(self.lib.bpf_object__load(self.object), "load")
         self.ring_bytes = ring_bytes
+        self.ring = Ring(self.map_fd("packets"), ring_bytes)
 
     def must(self, result: int, what: str) -> None:
         if result < 0:
@@ -315,28 +269,17 @@ class Loaded:
         return run_program(self.program_fd(program), frame, repeat=repeat, context=context)
 
     def counters(self) -> dict[str, int]:
-        values = np.zeros(self.cpus, COUNTERS)
-        self.lookup("counters", values)
-        return {name: int(values[name].sum()) for name in COUNTERS.names or ()}
-
-    def lookup(self, name: str, out: Any) -> None:
-        key = ctypes.c_uint32(0)
-        self.must(
-            self.lib.bpf_map_lookup_elem(self.map_fd(name), ctypes.byref(key), out.ctypes.data),
-            name,
-        )
+        sums = Counters(self.map_fd("counters")).read()
+        return {name: int(sums[name][0]) for name in COUNTERS.names or ()}
 
     def control(self, **fields: int) -> None:
-        value = np.zeros(1, CONTROL)
-        for name, number in fields.items():
-            value[name] = number
-        key = ctypes.c_uint32(0)
-        self.must(
-            self.lib.bpf_map_update_elem(
-                self.map_fd("control"), ctypes.byref(key), value.ctypes.data, 0
-            ),
-            "control",
-        )
+        with contextlib.closing(
+            syscalls.mapped(self.map_fd("control"), CONTROL.itemsize)
+        ) as memory:
+            value = np.zeros(1, CONTROL)
+            for name, number in fields.items():
+                value[name] = number
+            memory[: CONTROL.itemsize] = value.tobytes()
 
     def flows(self) -> tuple[Any, Any]:
         """Keys (n,) and values (n, CPUs) of the first flow table."""
@@ -358,48 +301,19 @@ class Loaded:
             return np.zeros(0, FLOW_KEY), np.zeros((0, self.cpus), FLOW_VALUE)
         return np.concatenate(keys), np.stack(values)
 
-    @contextlib.contextmanager
-    def _ring(self) -> Iterator[tuple[mmap.mmap, mmap.mmap]]:
-        """The page with the consumer's position, and the producer's page with the data twice."""
-        fd, page = self.map_fd("packets"), mmap.PAGESIZE
-        size = page + 2 * self.ring_bytes
-        with (
-            mmap.mmap(fd, page) as consumer,
-            mmap.mmap(fd, size, prot=mmap.PROT_READ, offset=page) as producer,
-        ):
-            yield consumer, producer
-
     def read(self) -> Packets:
         """Take what waits in the ring."""
-        records = []
-        with self._ring() as (consumer, producer):
-            head, tail = (int.from_bytes(page[:8], "little") for page in (consumer, producer))
-            while head < tail:
-                at = mmap.PAGESIZE + head % self.ring_bytes
-                size = int.from_bytes(producer[at : at + 4], "little")
-                assert size == PACKET.itemsize, hex(size)
-                records.append(producer[at + 8 : at + 8 + size])
-                head += 8 + size
-            consumer[:8] = head.to_bytes(8, "little")
-        return np.frombuffer(b"".join(records), PACKET)
-
-    def skip(self) -> None:
-        """Forget what waits in the ring."""
-        with self._ring() as (consumer, producer):
-            consumer[:8] = producer[:8]
+        records = np.zeros(self.ring_bytes // SLOT_BYTES, PACKET)
+        return records[: self.ring.read(records, 0)]
 
     def close(self) -> None:
         if self.object:
+            self.ring.close()
             self.lib.bpf_object__close(self.object)
             self.object = None
 
     def __enter__(self) -> Loaded:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

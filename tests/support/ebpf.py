@@ -1,4 +1,4 @@
-"""What tests of eBPF programs share: running a loaded program on a frame, many times."""
+"""What is attached to devices, and a program to meet there."""
 
 from __future__ import annotations
 
@@ -9,24 +9,10 @@ import struct
 from probe.ebpf import syscalls
 from tests.support.namespaces import DEVICE, End, inside, run
 
-PROG_TEST_RUN = 10
-
 UDP_FRAME = bytes.fromhex(
     "02000000000102000000000208004500006400000000401125a00a4d00010a4d00021f901f9100500000"
 ).ljust(114, b"x")
 """A UDP packet of 114 bytes."""
-
-
-def run_program(program_fd: int, repeat: int, frame: bytes = UDP_FRAME) -> None:
-    """Let the kernel run a program on a frame (``BPF_PROG_TEST_RUN``)."""
-    data = ctypes.create_string_buffer(frame, len(frame))
-    attr = ctypes.create_string_buffer(
-        struct.pack(
-            "<IIIIQQII", program_fd, 0, len(frame), 0, ctypes.addressof(data), 0, repeat, 0
-        ),
-        128,
-    )
-    syscalls.bpf(PROG_TEST_RUN, attr)
 
 
 PROG_LOAD = 5
@@ -35,9 +21,9 @@ SCHED_CLS = 3
 DROP = 2
 
 
-def load_dropping() -> int:
-    """Load a TC program that drops everything; returns its descriptor."""
-    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, DROP, 0x95, 0, 0, 0)
+def load_returning(verdict: int) -> int:
+    """Load a TC program that says the same of every packet; returns its descriptor."""
+    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, verdict, 0x95, 0, 0, 0)
     text = ctypes.create_string_buffer(code, len(code))
     name = ctypes.create_string_buffer(b"GPL")
     layout = struct.pack(

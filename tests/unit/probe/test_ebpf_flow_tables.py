@@ -11,41 +11,10 @@ from hypothesis import strategies as st
 
 from probe.ebpf.flow_tables import MAX_PACKETS, MAX_WIRE_BYTES, records_of
 from schemas.record import PACKET
+from tests.support.bpf_load import FLOW_KEY, FLOW_VALUE
 
-KEY = np.dtype(
-    [
-        ("src_addr", "u1", 16),
-        ("dst_addr", "u1", 16),
-        ("second", "<u8"),
-        ("if_index", "<u4"),
-        ("tunnel_id", "<u4"),
-        ("src_port", "<u2"),
-        ("dst_port", "<u2"),
-        ("vlan_id", "<u2"),
-        ("eth_type", "<u2"),
-        ("ip_proto", "u1"),
-        ("direction", "u1"),
-        ("capture_point", "u1"),
-        ("flags", "u1"),
-        ("pad", "u1", 4),
-    ]
-)
-VALUE = np.dtype(
-    [
-        ("packets", "<u8"),
-        ("bytes", "<u8"),
-        ("first_ns", "<u8"),
-        ("last_ns", "<u8"),
-        ("src_mac", "u1", 6),
-        ("dst_mac", "u1", 6),
-        ("tcp_flags", "u1"),
-        ("ttl", "u1"),
-        ("tos", "u1"),
-        ("pad", "u1"),
-    ]
-)
 SECOND_NS = 10**9
-SAME = [name for name in KEY.names or () if name not in ("second", "pad")]
+SAME = [name for name in FLOW_KEY.names or () if name not in ("second", "pad")]
 
 
 def records(keys: np.ndarray, values: np.ndarray, offset_ns: int) -> np.ndarray:
@@ -107,9 +76,9 @@ def plain(seen: list[Seen]) -> dict[str, int]:
 def test_against_plain_python(flows: list[list[Seen]], offset_ns: int, seed: int) -> None:
     """Each flow's records have its key, and its sums exactly, within the limits of a record."""
     dice = np.random.default_rng(seed)
-    keys = np.frombuffer(dice.bytes(len(flows) * KEY.itemsize), KEY).copy()
+    keys = np.frombuffer(dice.bytes(len(flows) * FLOW_KEY.itemsize), FLOW_KEY).copy()
     keys["second"] = 10**6 + np.arange(len(flows))
-    values = np.zeros((len(flows), 3), VALUE)
+    values = np.zeros((len(flows), 3), FLOW_VALUE)
     for i, cpus in enumerate(flows):
         for cpu, seen in enumerate(cpus):
             start_ns = int(keys["second"][i]) * SECOND_NS - offset_ns + seen.first_ns
@@ -144,7 +113,7 @@ def test_against_plain_python(flows: list[list[Seen]], offset_ns: int, seed: int
 
 def test_no_flows() -> None:
     """An empty table gives no records."""
-    found = records(np.zeros(0, KEY), np.zeros((0, 2), VALUE), 0)
+    found = records(np.zeros(0, FLOW_KEY), np.zeros((0, 2), FLOW_VALUE), 0)
     assert found.dtype == PACKET
     assert len(found) == 0
 
@@ -152,7 +121,7 @@ def test_no_flows() -> None:
 @pytest.mark.parametrize(("off_ns", "within_ns"), [(-5, 0), (SECOND_NS, SECOND_NS - 1)])
 def test_time_stays_in_the_second_of_the_key(off_ns: int, within_ns: int) -> None:
     """When the wall clock was set meanwhile, the second that programs counted in holds."""
-    keys, values = np.zeros(1, KEY), np.zeros((1, 1), VALUE)
+    keys, values = np.zeros(1, FLOW_KEY), np.zeros((1, 1), FLOW_VALUE)
     keys["second"] = 1000
     values["packets"] = 1
     values["first_ns"] = values["last_ns"] = 1000 * SECOND_NS + off_ns
