@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "read": "Analyse capture files once.",
     "probe": "Capture packets to Kafka.",
     "sql": "Ask the store with SQL.",
+    "check": "Check that the store's tables agree.",
     "config": "Show or check the settings.",
     "migrate": "Bring the store's tables up to date.",
     "topics": "List, create or watch the Kafka topics.",

@@ -88,7 +88,10 @@ class PatientStore:
         self._store = store
         self._control = control
         self._outage = Outage()
-        self._remote = isinstance(store, Store) and store.remote
+        self._remote = False
+        self._insert = store.insert
+        if isinstance(store, Store) and store.remote:
+            self._remote, self._insert = True, store.insert_once
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """See ``Store.insert``.
@@ -96,7 +99,7 @@ class PatientStore:
         Raises:
             StoreError: the store refused the rows, or was away when the run was told to end.
         """
-        self._until_done(lambda: self._store.insert(table, rows, token))
+        self._until_done(lambda: self._insert(table, rows, token))
 
     def committed(self, topic: str, partition: str, since: int = 0) -> Any:
         """See ``Store.committed``.

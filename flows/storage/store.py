@@ -25,7 +25,7 @@ _PASSING: Final = (
     "TOO_MANY_SIMULTANEOUS_QUERIES",
     "TIMEOUT_EXCEEDED",
 )
-"""Faults of the embedded engine that go away by waiting: a merge or a reader has what it needs."""
+"""Faults of the embedded engine that pass: a merge or a reader has what an insert needs."""
 
 _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
 
@@ -98,8 +98,26 @@ class Store:
             token: ``table/topic/partition/offset/chunk``.
 
         Raises:
+            StoreError: the rows don't fit, or the engine refused them; what goes away by waiting
+                was waited for, half a minute.
+        """
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                self.insert_once(table, rows, token)
+            except StoreUnavailable as e:
+                if pause_s is None:
+                    msg = f"the store refused rows for {table}: {e}"
+                    raise StoreError(msg) from e
+                time.sleep(pause_s)
+            else:
+                return
+
+    def insert_once(self, table: str, rows: pa.Table, token: str) -> None:
+        """Insert rows, without patience; see ``insert``.
+
+        Raises:
             StoreError: the rows don't fit, or the engine refused them.
-            StoreUnavailable: the server is away or overloaded; whether it has the rows is not
+            StoreUnavailable: the store is away or overloaded; whether it has the rows is not
                 known, and under the same token they may be sent again.
         """
         if not token:
@@ -108,17 +126,10 @@ class Store:
         fitted = tables.fit(table, rows)
         if not fitted.num_rows:
             return
-        backend = self._open
-        pauses_s = _PAUSES_S if isinstance(backend, Engine) else ()
-        for pause_s in (*pauses_s, None):
-            try:
-                backend.insert(table, fitted, token)
-            except faults() as e:
-                if pause_s is None or not any(name in str(e) for name in _PASSING):
-                    raise self._fault(e, f"the store refused rows for {table}: ") from e
-                time.sleep(pause_s)
-            else:
-                return
+        try:
+            self._open.insert(table, fitted, token)
+        except faults() as e:
+            raise self._fault(e, f"the store refused rows for {table}: ") from e
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run a statement that gives rows. Enumerations come as their numbers.
@@ -205,8 +216,11 @@ class Store:
         return (rows[0]["position"], rows[0]["settings_digest"]) if rows else None
 
     def _fault(self, error: Exception, refused: str = "") -> StoreError:
-        if isinstance(self._backend, Server) and is_passing(error):
-            return StoreUnavailable(f"{self._backend.address}: {in_short(error)}")
+        if isinstance(self._backend, Server):
+            if is_passing(error):
+                return StoreUnavailable(f"{self._backend.address}: {in_short(error)}")
+        elif any(name in str(error) for name in _PASSING):
+            return StoreUnavailable(one_line(error))
         return StoreError(refused + one_line(error))
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ def test_rows_whose_answer_was_lost_count_once(server: ClickHouse, store: Store)
     part, other = some_flows(3), some_flows(4)
     before = server.switch("cut 1")
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:\d+/test_\d+: Remote end closed"):
-        store.insert("flows", part, "flows/t/0/1/0")
+        store.insert_once("flows", part, "flows/t/0/1/0")
     assert sums(store) == of(part), "the rows were not taken: the cut came too early"
     store.insert("flows", part, "flows/t/0/1/0")
     store.insert("flows", other, "flows/t/0/2/0")
@@ -132,12 +132,27 @@ def test_a_server_that_is_away_can_be_waited_for(
         store.insert("flows", some_flows(5), "a")
         server.switch(mode)
         with pytest.raises(StoreUnavailable) as caught:
-            store.insert("flows", some_flows(6), "b")
+            store.insert_once("flows", some_flows(6), "b")
         assert "\n" not in str(caught.value)
         assert PASSWORD not in str(caught.value)
         server.switch("up")
         store.insert("flows", some_flows(6), "b")
         assert sums(store) == of(some_flows(5), some_flows(6))
+
+
+def test_an_insert_has_some_patience(
+    server: ClickHouse, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes rows the second time is no error; one that never does is."""
+    server.switch("half")
+    for number in range(3):
+        store.insert("flows", some_flows(number), f"{number}")
+    assert sums(store) == of(*map(some_flows, range(3)))
+    monkeypatch.setattr("flows.storage.store._PAUSES_S", (0.01, 0.01))
+    server.switch("503")
+    with pytest.raises(StoreError, match=r"refused rows for flows: .*503") as caught:
+        store.insert("flows", some_flows(4), "4")
+    assert not isinstance(caught.value, StoreUnavailable)
 
 
 def test_no_server_is_unavailable_for_questions_too(server: ClickHouse, store: Store) -> None:
@@ -155,7 +170,7 @@ def test_an_overloaded_server_can_be_waited_for(
     """Too many parts or queries, no memory, read-only for now: it may take the rows later."""
     server.switch(f"error {code} {PASSING[code]}")
     with pytest.raises(StoreUnavailable, match=PASSING[code]):
-        store.insert("flows", some_flows(7), "a")
+        store.insert_once("flows", some_flows(7), "a")
 
 
 @pytest.mark.parametrize(

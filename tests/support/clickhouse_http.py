@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from flows.storage.embedded import ENGINE_OPTIONS, quote
+
 ROOT: Final = Path(__file__).parent.parent.parent
 PASSWORD: Final = "secret"
 USER: Final = "default"
@@ -150,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             name: value for name, value in given.items() if not _NOT_SETTINGS.fullmatch(name)
         }
         numbers = {name: value for name, value in settings.items() if value.isdecimal()}
-        texts = (f"{n} = '{v}'" for n, v in settings.items() if not v.isdecimal())
+        texts = (f"{n} = {quote(v)}" for n, v in settings.items() if not v.isdecimal())
         return numbers, ", ".join(texts)
 
     def _handle(self, numbers: dict[str, str], database: str) -> Any:
@@ -231,13 +233,14 @@ class Front(ThreadingHTTPServer):
             return self.counts[name]
 
     def take(self, name: str) -> bool:
-        """Whether to do so this time."""
+        """Whether to do so this time: every second time, until it was often enough."""
         with self.lock:
             left = self.left.get(name, 0)
             self.left[name] = max(left - 1, 0)
-            if left:
+            now = left > 0 and left % 2 == 0
+            if now:
                 self.counts[name] = self.counts.get(name, 0) + 1
-            return left > 0
+            return now
 
     def serve(self) -> None:
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -255,8 +258,6 @@ def main() -> None:
     """Serve a directory; each line of stdin is a switch, answered by what was counted."""
     import chdb
 
-    from flows.storage.embedded import ENGINE_OPTIONS
-
     directory = sys.argv[1]
     options = "&".join(f"{name}={value}" for name, value in ENGINE_OPTIONS.items())
     chdb.connect(f"{directory}?{options}").query("SELECT 1")
@@ -269,7 +270,7 @@ def main() -> None:
     for line in sys.stdin:
         switch = line.split()
         if switch[0] == "cut":
-            front.left["cut"] = int(switch[1])
+            front.left["cut"] = 2 * int(switch[1])
         elif switch[0] != "counts":
             if front.mode == "refuse" and switch[0] != "refuse":
                 front = Front(directory, port, front)
@@ -324,8 +325,9 @@ class ClickHouse:
         """Tell it what to do from now on; returns what it has counted.
 
         ``up``; ``refuse`` connections; ``stall`` without an answer; ``503``; ``half`` of the
-        inserts get a 503; ``error CODE NAME`` to inserts; ``slow SECONDS`` inserts; ``cut N``
-        inserts are carried out, then the connection is closed instead of an answer.
+        inserts get a 503; ``error CODE NAME`` to inserts; ``slow SECONDS`` inserts; ``cut N``:
+        every second insert, N in all, is carried out and its connection closed instead of an
+        answer.
         """
         assert self._process.stdin
         assert self._process.stdout
