@@ -8,6 +8,7 @@ library with its half dozen dependencies.
 from __future__ import annotations
 
 import base64
+import encodings.idna  # noqa: F401 - for host names, while files of Python can still be read
 import json
 import threading
 import urllib.error

@@ -32,7 +32,10 @@ from probe.ship.agent import Agent, AgentStatus
 from probe.ship.batcher import Batcher
 from probe.ship.kafka import KafkaOptions, KafkaShipper
 from probe.ship.replay import FileCapture
+from schemas import registry
+from schemas.batch import SUBJECT
 from schemas.record import PACKET, CapturePoint
+from schemas.remote_registry import RegistryAway, RemoteRegistry
 
 FAILED: Final = 1
 INCOMPLETE: Final = 3
@@ -100,8 +103,6 @@ def run(plan: Plan) -> int:
             status.say(line)
         if plan.keep is not None:
             session.keeper = open_keeper(plan.keep, plan.capture, capture.interfaces)
-        if plan.settings.kafka.schema_registry:
-            status.warn("kafka.schema_registry isn't used: batches carry their own fingerprint")
         if not plan.files:
             _warn_of_own_traffic(plan, capture, status)
             status.say(_drop_privileges(plan, capture))
@@ -129,6 +130,7 @@ class _Session:
         self.capture = capture
         self.status = status
         self.keeper: Keeper | None = None
+        self.schema_id: int | None = None
         self._agent: Agent | None = None
         self._clean = False
         self._trouble: str | None = None
@@ -170,6 +172,7 @@ class _Session:
             probe=self.plan.name,
             boot_id=os.urandom(16),
             sampling_rate=capture.sampling_rate,
+            schema_id=self.schema_id,
         )
         replayed = capture if isinstance(capture, FileCapture) else None
         self._agent = Agent(
@@ -243,10 +246,14 @@ def _drop_privileges(plan: Plan, capture: LiveCapture) -> str:
 
 
 def _connect(session: _Session, stop: Stop) -> KafkaShipper | None:
-    """Reach Kafka, however long that takes; None when stopped before.
+    """Reach Kafka, and the schema registry if there is one, however long that takes.
+
+    Returns:
+        What ships; None when stopped before.
 
     Raises:
-        ShipError: it answers, and trying again is no use.
+        ShipError: Kafka answers, and trying again is no use.
+        SchemaError: the registry refused our schema.
     """
     kafka = session.plan.settings.kafka
     options = KafkaOptions(
@@ -258,8 +265,12 @@ def _connect(session: _Session, stop: Stop) -> KafkaShipper | None:
     told = False
     while not stop.asked:
         try:
+            if kafka.schema_registry and session.schema_id is None:
+                session.schema_id = RemoteRegistry(kafka.schema_registry).register(
+                    registry.load(SUBJECT, registry.versions(SUBJECT)[-1]), options.topic
+                )
             shipper = KafkaShipper(options, session.status.warn)
-        except KafkaUnreachable as error:
+        except (KafkaUnreachable, RegistryAway) as error:
             session.note(session.capture.counts())
             if not told:
                 session.status.warn(f"{error}; capturing meanwhile, and trying again")

@@ -23,9 +23,12 @@ from probe.keep import KeepCounts
 from probe.live import CaptureCounts
 from probe.ship.agent import AgentStatus
 from schemas.batch import decode_batch
+from schemas.framing import frame_confluent
 from schemas.record import Direction
+from schemas.remote_registry import RemoteRegistry
 from tests.support import traffic
 from tests.support.mock_kafka import MockKafka, read_topic
+from tests.support.schema_registry import serving
 from tests.support.traffic import CASES, ETHERNET
 
 TOPIC = "netspectra.packets"
@@ -372,14 +375,21 @@ def test_files_arrive_whole(
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
-def test_registry_that_is_not_used_is_told(
-    kafka: MockKafka, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_batches_are_registered_where_there_is_a_registry(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A schema registry in the settings is no silent promise."""
-    capture_file("a.pcap", FRAMES[:1])
-    monkeypatch.setenv("NETSPECTRA_KAFKA__SCHEMA_REGISTRY", "http://registry:8081")
-    assert main(["probe", "--pcap", "a.pcap", "--brokers", kafka.brokers]) == 0
-    assert "kafka.schema_registry isn't used" in capsys.readouterr().err
+    """With a schema registry in the settings, messages carry the id of their schema there."""
+    capture_file("a.pcap", FRAMES)
+    with serving() as remote:
+        monkeypatch.setenv("NETSPECTRA_KAFKA__SCHEMA_REGISTRY", remote.url)
+        assert main(["probe", "--pcap", "a.pcap", "--brokers", kafka.brokers]) == 0
+        assert remote.requests == [f"POST /subjects/{TOPIC}-value/versions"]
+        messages = [message.value() for message in read_topic(kafka.brokers, TOPIC)]
+        assert all(message.startswith(frame_confluent(1)) for message in messages)
+        batches = [
+            decode_batch(message, RemoteRegistry(remote.url).resolve) for message in messages
+        ]
+    assert sum(int(records["packets"].sum()) for _, records in batches) == len(FRAMES)
 
 
 def test_file_that_is_no_capture_fails(
