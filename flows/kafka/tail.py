@@ -14,8 +14,9 @@ from flows.kafka.client import BrokerError, Cluster, connect, explain, propertie
 from flows.kafka.continuity import Continuity, Finding
 from flows.settings.model import Kafka
 from schemas.batch import BatchHeader, decode_batch
-from schemas.errors import DecodeError
+from schemas.errors import SchemaError
 from schemas.record import Packets
+from schemas.remote_registry import RemoteRegistry
 
 GROUP: Final = "netspectra-tail"
 """librdkafka wants a group's name; as partitions are assigned by hand, nothing joins it."""
@@ -114,6 +115,8 @@ class Tail:
         self._consumer, self._faults = connect(Consumer, config)
         self._report = report
         self._continuity = Continuity()
+        url = kafka.schema_registry
+        self._resolve = RemoteRegistry(url).resolve if url else None
         self._consumer.assign(
             [
                 TopicPartition(self.topic, number, at.low if from_beginning else at.high)
@@ -157,7 +160,7 @@ class Tail:
         place = message.partition(), message.offset(), message.timestamp()[1]
         value = message.value() or b""
         try:
-            header, packets = decode_batch(value)
-        except DecodeError as error:
+            header, packets = decode_batch(value, self._resolve)
+        except SchemaError as error:
             return BadMessage(*place, str(error))
         return Batch(*place, value, header, packets, self._continuity.note(header, packets))
