@@ -7,7 +7,6 @@ with frames of any length and hands a block over when it is full or 50 ms old.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import socket
 import struct
@@ -16,6 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from probe import af_packet
 from probe.capture import linktypes
 from probe.errors import KeepError
 from probe.keep.pcapng import InterfaceCounts
@@ -29,17 +29,7 @@ RETIRE_SECONDS: Final = 0.05
 _BLOCKS: Final = 128
 _FRAME_BYTES: Final = 2048
 
-_SOL_PACKET: Final = 263
-_PACKET_RX_RING: Final = 5
-_PACKET_STATISTICS: Final = 6
-_PACKET_VERSION: Final = 10
-_PACKET_IGNORE_OUTGOING: Final = 23
-_SO_ATTACH_FILTER: Final = 26
 _TPACKET_V3: Final = 2
-_ETH_P_ALL: Final = 3
-_RETURN: Final = 0x06  # BPF_RET | BPF_K
-
-_SIOCGIFHWADDR: Final = 0x8927
 _ETHERNET_DEVICES: Final = frozenset({1, 772})
 """ARPHRD_ETHER and ARPHRD_LOOPBACK: frames with an Ethernet header."""
 
@@ -75,7 +65,7 @@ class FrameRing:
         self._received = self._dropped = 0
         self._next = 0
         try:
-            ethernet = _device_type(name) in _ETHERNET_DEVICES
+            ethernet = af_packet.device_type(name) in _ETHERNET_DEVICES
             self.link_type = linktypes.ETHERNET if ethernet else linktypes.RAW
             kind = socket.SOCK_RAW if ethernet else socket.SOCK_DGRAM
             self._socket = socket.socket(socket.AF_PACKET, kind, 0)
@@ -107,7 +97,7 @@ class FrameRing:
 
     def counts(self) -> InterfaceCounts:
         """What the kernel counted since the start, dropped frames being received ones too."""
-        data = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12)
+        data = self._socket.getsockopt(af_packet.SOL_PACKET, af_packet.STATISTICS, 12)
         received, dropped, _ = struct.unpack("<III", data)
         self._received += received
         self._dropped += dropped
@@ -122,29 +112,20 @@ class FrameRing:
         self._accept(0)
 
     def _accept(self, first_bytes: int) -> None:
-        """Say how much to take of a frame: a classic BPF program of one instruction."""
-        program = np.frombuffer(struct.pack("=HBBI", _RETURN, 0, 0, first_bytes), np.uint8)
-        pointer = struct.pack("@HP", 1, program.ctypes.data)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+        """Say how much to take of a frame."""
+        af_packet.attach_filter(self._socket, [(af_packet.RETURN, 0, 0, first_bytes)])
 
     def _open(self, snap_bytes: int, ignore_outgoing: bool) -> None:
         option = self._socket.setsockopt
-        option(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+        option(af_packet.SOL_PACKET, af_packet.VERSION, _TPACKET_V3)
         if ignore_outgoing:
             with contextlib.suppress(OSError):  # before Linux 4.20; the writer passes them over
-                option(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+                option(af_packet.SOL_PACKET, af_packet.IGNORE_OUTGOING, 1)
         self._accept(snap_bytes)
         frames = _BLOCKS * (BLOCK_BYTES // _FRAME_BYTES)
         retire_ms = round(RETIRE_SECONDS * 1000)
         request = (BLOCK_BYTES, _BLOCKS, _FRAME_BYTES, frames, retire_ms, 0, 0)
-        option(_SOL_PACKET, _PACKET_RX_RING, struct.pack("<7I", *request))
+        option(af_packet.SOL_PACKET, af_packet.RX_RING, struct.pack("<7I", *request))
         ring = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * _BLOCKS)
         self._blocks = np.frombuffer(ring, np.uint8).reshape(_BLOCKS, BLOCK_BYTES)
-        self._socket.bind((self.name, _ETH_P_ALL))
-
-
-def _device_type(name: str) -> int:
-    """ARPHRD number of an interface; unlike /sys, right in every network namespace."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
-        answer = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
-    return int.from_bytes(answer[16:18], "little")
+        self._socket.bind((self.name, af_packet.ETH_P_ALL))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import mmap
 import socket
 import struct
 from collections.abc import Set
 from typing import Final
 
+from probe import af_packet
+from probe.af_packet import RETURN, Instruction, attach_filter
 from probe.capture import linktypes
 from probe.errors import LiveError, Unavailable
 from probe.packet_socket.frames import OUTGOING, SLOT_BYTES, SNAP_BYTES
@@ -20,18 +20,10 @@ from schemas.record import Direction
 BLOCK_BYTES: Final = 1 << 16
 """Unit in which the kernel allocates a ring."""
 
-_SOL_PACKET: Final = 263
-_PACKET_RX_RING: Final = 5
-_PACKET_STATISTICS: Final = 6
-_PACKET_VERSION: Final = 10
-_PACKET_VNET_HDR: Final = 15
 _TPACKET_V2: Final = 1
-_SO_ATTACH_FILTER: Final = 26
-_ETH_P_ALL: Final = 3
 _ETH_P_NONE: Final = 0xFFFF
 """A type that no frame has."""
 
-_SIOCGIFHWADDR: Final = 0x8927
 _HARDWARE: Final = {
     1: linktypes.ETHERNET,
     772: linktypes.ETHERNET,  # loopback
@@ -45,19 +37,13 @@ _HARDWARE: Final = {
 """Link type by ARPHRD number (``linux/if_arp.h``)."""
 
 _LOAD_ANCILLARY: Final = 0x20
-_RETURN: Final = 0x06
 _JUMP_IF_EQUAL: Final = 0x15
 _PACKET_TYPE: Final = 0xFFFFF000 + 4
 
-Instruction = tuple[int, int, int, int]
-
 
 def filter_program(directions: Set[Direction]) -> list[Instruction]:
-    """Make the classic BPF program that takes frames of these directions, snapped.
-
-    Instructions are ``(code, jump if true, jump if false, operand)``.
-    """
-    take, refuse = (_RETURN, 0, 0, SNAP_BYTES), (_RETURN, 0, 0, 0)
+    """Make the classic BPF program that takes frames of these directions, snapped."""
+    take, refuse = (RETURN, 0, 0, SNAP_BYTES), (RETURN, 0, 0, 0)
     if directions >= {Direction.INGRESS, Direction.EGRESS}:
         return [take]
     ours, others = (take, refuse) if Direction.EGRESS in directions else (refuse, take)
@@ -93,8 +79,8 @@ class PacketSocket:
             raise Unavailable(msg) from None
         try:
             self.if_index = _if_index(interface)
-            self.link_type = _link_type(self._socket, interface)
-            self._attach(filter_program(directions))
+            self.link_type = _link_type(interface)
+            attach_filter(self._socket, filter_program(directions))
             self._make_ring(max(ring_bytes // BLOCK_BYTES, 1))
         except BaseException:
             self._socket.close()
@@ -108,19 +94,19 @@ class PacketSocket:
             LiveError: the interface is gone.
         """
         try:
-            self._socket.bind((self._name, _ETH_P_ALL))
+            self._socket.bind((self._name, af_packet.ETH_P_ALL))
         except OSError as error:
             msg = f"interface {self._name} can't be captured ({error.strerror})"
             raise LiveError(msg) from None
 
     def statistics(self) -> int:
         """Frames dropped since the last call, because the ring was full."""
-        packed = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        packed = self._socket.getsockopt(af_packet.SOL_PACKET, af_packet.STATISTICS, 8)
         return int(struct.unpack("II", packed)[1])
 
     def detach(self) -> None:
         """Take no more frames; on return none is on its way either."""
-        self._attach([(_RETURN, 0, 0, 0)])
+        attach_filter(self._socket, [(RETURN, 0, 0, 0)])
         # Binding anew makes the kernel wait until nobody delivers to the old binding any more.
         # An interface that is gone delivers nothing.
         with contextlib.suppress(OSError):
@@ -134,24 +120,18 @@ class PacketSocket:
         self._socket.close()
 
     def _make_ring(self, blocks: int) -> None:
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        self._socket.setsockopt(af_packet.SOL_PACKET, af_packet.VERSION, _TPACKET_V2)
+        self._socket.setsockopt(af_packet.SOL_PACKET, af_packet.VNET_HDR, 1)
         slots = blocks * BLOCK_BYTES // SLOT_BYTES
         request = struct.pack("IIII", BLOCK_BYTES, blocks, SLOT_BYTES, slots)
         try:
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+            self._socket.setsockopt(af_packet.SOL_PACKET, af_packet.RX_RING, request)
             self.map = mmap.mmap(self._socket.fileno(), blocks * BLOCK_BYTES)
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise
             msg = f"no memory for a ring of {blocks * BLOCK_BYTES} bytes: make it smaller"
             raise LiveError(msg) from None
-
-    def _attach(self, program: list[Instruction]) -> None:
-        code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
-        buffer = ctypes.create_string_buffer(code, len(code))
-        attach = struct.pack("HP", len(program), ctypes.addressof(buffer))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attach)
 
 
 def _if_index(interface: str) -> int:
@@ -163,9 +143,8 @@ def _if_index(interface: str) -> int:
         raise LiveError(msg) from None
 
 
-def _link_type(any_socket: socket.socket, interface: str) -> int:
-    request = struct.pack("16sH14x", interface.encode(), 0)
-    hardware = struct.unpack_from("H", fcntl.ioctl(any_socket, _SIOCGIFHWADDR, request), 16)[0]
+def _link_type(interface: str) -> int:
+    hardware = af_packet.device_type(interface)
     if hardware not in _HARDWARE:
         msg = f"frames of {interface} can't be decoded: its hardware type is {hardware}"
         raise LiveError(msg)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from probe.live import CaptureOptions
 from schemas.record import Direction, Packets
 from tests.support import namespaces, traffic
 from tests.support.namespaces import DEVICE, End, inside, send
+from tests.support.processes import gone, stopped, until
 
 pytestmark = [pytest.mark.requires("netns"), pytest.mark.requires("packet_socket")]
 
@@ -72,30 +73,6 @@ def records_of(path: Path) -> Packets:
         records = capture.read(1 << 20)
         assert capture.truncated is None
     return records
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait; what never becomes so fails by the test's own limit of time."""
-    while not is_so():
-        time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Let a process stand still meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_byte_for_byte(tmp_path: Path, wire: tuple[End, End]) -> None:

@@ -8,8 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from probe.keep.slots import SLOT_RECORDS, SLOTS
 from probe.live import CaptureOptions
 from schemas import readers
 from schemas.record import PACKET, Packets
+from tests.support.processes import gone, stopped, until
 
 MIB = 1 << 20
 CAPTURE = CaptureOptions(interfaces=("eth0",))
@@ -55,12 +54,6 @@ def keeper(path: Path, kind: Any = "avro", **changed: Any) -> Keeper:
     return open_keeper(KeepOptions(path, kind, **changed), CAPTURE, INTERFACES)
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait; what never becomes so fails by the test's own limit of time."""
-    while not is_so():
-        time.sleep(0.01)
-
-
 def files(path: Path) -> list[Path]:
     return sorted(path.glob("netspectra-*"), key=lambda file: file.name[28:])
 
@@ -75,23 +68,6 @@ def read(path: Path) -> Packets:
 
 def read_all(path: Path) -> Packets:
     return np.concatenate([np.empty(0, PACKET), *map(read, files(path))])
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_avro_round_trip(tmp_path: Path) -> None:
