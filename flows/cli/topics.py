@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli import topics_dlq
+
 if TYPE_CHECKING:
     from flows.kafka.tail import BadMessage, Batch
 
@@ -22,7 +24,11 @@ def command() -> None:
       netspectra topics create
       netspectra topics list
       netspectra topics tail
+      netspectra topics dlq
     """  # noqa: D301 - click reads the backslash
+
+
+command.add_command(topics_dlq.command)
 
 
 @command.command("list")
