@@ -71,7 +71,7 @@ class DeadLetters:
     """
 
     def __init__(self, properties: dict[str, Any], topic: str) -> None:
-        self.reasons: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
         self.unwritten = 0
         self._properties = {**properties, "message.max.bytes": MAX_BYTES}
         self._topic = topic
@@ -82,13 +82,18 @@ class DeadLetters:
     @property
     def count(self) -> int:
         """Messages that could not be used."""
-        return self.reasons.total()
+        return self.kinds.total()
 
-    def send(self, message: Any, reason: str) -> None:
-        """Keep a message of a consumer; never fails. Waits only for room in the queue."""
+    def send(self, message: Any, kind: str, reason: str) -> None:
+        """Keep a message of a consumer; never fails. Waits only for room in the queue.
+
+        Args:
+            message: as librdkafka gave it.
+            kind: of fault, one of few: what is counted.
+            reason: what is wrong with this one.
+        """
         with self._lock:
-            kind = reason.partition(":")[0]
-            if not self.reasons[kind]:
+            if not self.kinds[kind]:
                 logs.get("kafka").warning(
                     "unusable message",
                     topic=message.topic(),
@@ -96,7 +101,7 @@ class DeadLetters:
                     offset=message.offset(),
                     reason=reason,
                 )
-            self.reasons[kind] += 1
+            self.kinds[kind] += 1
             if self._producer is None:
                 self._producer, _ = connect(Producer, self._properties)
             place = f"{message.topic()}/{message.partition()}/{message.offset()}"
@@ -137,7 +142,7 @@ class DeadLetters:
             if left:
                 self._lost("no answer", left)
             logs.get("kafka").warning(
-                "unusable messages", count=self.count, unwritten=self.unwritten, **self.reasons
+                "unusable messages", count=self.count, unwritten=self.unwritten, **self.kinds
             )
 
     def _produce(self, place: str, value: bytes) -> None:

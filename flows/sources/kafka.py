@@ -19,7 +19,7 @@ from flows.windows.position import Position
 from flows.windows.receiver import BadMessage, ReceiverConfig
 from flows.windows.resumable import ResumableReceiver
 from schemas.batch import decode_batch
-from schemas.errors import SchemaError
+from schemas.errors import SchemaError, UnknownSchema
 from schemas.framing import Resolve
 from schemas.remote_registry import RegistryAway
 
@@ -172,7 +172,7 @@ class KafkaLog(PacketLog):
             return False
         except (SchemaError, BadMessage) as error:
             self._receiver.skip(self.offset)
-            self._dead_letters.send(message, str(error))
+            self._dead_letters.send(message, _kind(error), str(error))
             self._bad.note(bad=str(error))
             return True
         self._bad.note()
@@ -212,6 +212,12 @@ class KafkaLog(PacketLog):
             "run stopped: it was made anew. Its offsets can't be told from the old ones: name "
             "another topic, or another store and other recovery files"
         )
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, BadMessage):
+        return "absurd_time"
+    return "unknown_schema" if isinstance(error, UnknownSchema) else "damaged"
 
 
 def consumer_properties(properties: dict[str, Any], out_of_range: str) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from flows.settings import Settings
 from flows.storage.store import Store
 from schemas.record import Packets
 from tests.support.jobs import SECOND, ipv4_packets, sums, tables, truth, write_pcap
-from tests.support.kafka import Broker, wait_until
+from tests.support.kafka import Broker
 from tests.support.kafka_job import KafkaJob, in_time, probe_messages, produce
 
 pytestmark = [pytest.mark.requires("kafka"), pytest.mark.slow]
@@ -30,10 +27,10 @@ RESULTS = ("distinct_counts", "heavy_hitters", "spreaders", "sketches")
 
 
 def traffic(seed: int, count: int) -> Packets:
-    """40 s, nothing for 11 minutes, 24 s; one in 30 comes 2 to 4 s after its time."""
+    """24 s, nothing for 11 minutes, 10 s; one in 30 comes 2 to 4 s after its time."""
     rng = np.random.default_rng(seed)
-    first = ipv4_packets(rng, 2 * count // 3, start_ns=T0 + 10 * SECOND, span_ns=40 * SECOND)
-    second = ipv4_packets(rng, count // 3, start_ns=T0 + 700 * SECOND, span_ns=24 * SECOND)
+    first = ipv4_packets(rng, 2 * count // 3, start_ns=T0 + 10 * SECOND, span_ns=24 * SECOND)
+    second = ipv4_packets(rng, count // 3, start_ns=T0 + 700 * SECOND, span_ns=10 * SECOND)
     packets = np.concatenate([first, second])
     due_ns = packets["ts_ns"].astype(np.int64)
     late = rng.random(len(packets)) < 1 / 30
@@ -134,21 +131,22 @@ def test_the_topic_gives_what_its_packets_give_from_files(wanted: Stored, tmp_pa
 
 
 KILLS = [
-    "insert before flows 9",
-    "insert after totals 12",
-    "insert before commits 10",
-    "snapshot after 9",
-    "insert after flows 11",
-    "close before 40",
-    "insert before ledger 14",
-    "insert after commits 12",
-    "insert before positions 3",
-    "insert after distinct_counts_log 6",
+    "snapshot after 15",
+    "insert before flows 4",
+    "insert after totals 5",
+    "insert before commits 4",
+    "close before 25",
+    "insert after flows 6",
+    "insert after ledger 6",
+    "insert before positions 5",
     "horizons before 20",
-    "insert before totals 20",
-    "insert after ledger 25",
-    "insert after positions 5",
+    "insert after commits 6",
+    "insert before distinct_counts_log 4",
 ]
+"""Places, and at which time of passing there a run is killed.
+
+The first one is in the third snapshot: a run that leaves none begins horizons in their middle.
+"""
 
 
 @pytest.mark.parametrize("recover", [True, False], ids=["recovery", "positions"])
@@ -171,3 +169,10 @@ def test_kills_lose_and_double_nothing(
         assert found.tables[name] == wanted.tables[name]
     if recover:
         assert found.results() == wanted.results()
+        return
+    # Horizons that a run began in the middle of say so; the others are right.
+    seen = {row[:3]: row for row in found.tables["distinct_counts"]}
+    whole = [row for row in wanted.results()["distinct_counts"] if seen[row[:3]][-1]]
+    assert [seen[row[:3]] for row in whole] == whole
+    assert {row[1] for row in seen.values() if not row[-1]} == {2, 60, 600}
+    assert {row[1] for row in whole} >= {2}

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -233,7 +234,7 @@ def probe_messages(
     partitions: int,
     *,
     starts: Sequence[int] = (0,),
-    step_ns: int = SECOND // 2,
+    step_ns: int = SECOND,
     tenant: str = "t",
 ) -> Iterator[tuple[int, list[Sent]]]:
     """A probe's messages in the order of ``packets``, with the time at which they are sent.
@@ -257,7 +258,7 @@ def probe_messages(
         )
         steps = clock_ns[first:last] // step_ns
         cuts = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), last - first]
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for start, end in pairwise(cuts):
             part = np.ascontiguousarray(packets[first + start : first + end])
             # The probe's promise is broken by packets that are late.
             now_ns = (int(steps[start]) + 1) * step_ns
