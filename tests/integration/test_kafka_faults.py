@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from confluent_kafka import TopicPartition
 
+from flows.sources.dead_letters import DeadLetters
+from flows.sources.kafka import KafkaLog, consumer_properties
+from flows.sources.pace import MAX_LEAD_PANES, Pace
 from flows.storage.store import Store
+from flows.windows.networks import Networks
+from flows.windows.partition import PartitionAccumulator, WindowConfig
+from flows.windows.receiver import ReceiverConfig
 from schemas.batch import MAX_RECORDS, decode_batch, encode_batch
 from schemas.dead_letter import DeadLetter, decode_dead_letter
 from schemas.errors import SchemaError
@@ -306,6 +312,26 @@ def test_a_store_that_is_behind_is_filled_again(kafka_broker: Broker, tmp_path: 
         assert "less of" not in err
 
 
+def test_a_horizon_that_began_before_is_not_whole(kafka_broker: Broker, tmp_path: Path) -> None:
+    """Without recovery files the panes given out earlier are missing from it, and it says so."""
+    job = jobs(kafka_broker, tmp_path / "job")
+    packets = traffic(12, 300, panes=80)
+    sent = by_pane(packets)
+    # All that the first run read is closed, so the next begins behind it.
+    produce(kafka_broker, job.topic, encoded(goodbye(sent[:1])))
+    job.finish(recover=False)
+    again = [(replace(header, boot_id=bytes(16)), part) for header, part in sent[1:]]
+    produce(kafka_broker, job.topic, encoded(goodbye(again)))
+    job.finish(recover=False)
+    assert stored(job) == {truth(packets)}
+    with Store.open(f"chdb:{job.store}", serve=False) as store:
+        rows = store.query(
+            "SELECT toUnixTimestamp(window_start) AS start, any(complete) AS whole "
+            "FROM distinct_counts WHERE horizon = 60 GROUP BY start ORDER BY start"
+        ).to_pylist()
+    assert [(row["start"] - T0 // SECOND, row["whole"]) for row in rows] == [(0, False), (60, True)]
+
+
 def test_other_settings_and_versions_are_refused(kafka_broker: Broker, tmp_path: Path) -> None:
     """Positions that these settings or this version can't go on from: one line, exit code 2."""
     job = jobs(kafka_broker, tmp_path / "job")
@@ -327,6 +353,57 @@ def test_other_settings_and_versions_are_refused(kafka_broker: Broker, tmp_path:
     assert code == 2, err
     assert "position has version 99, this program reads 1" in one_line(err)
     assert stored(job) == before
+
+
+def test_a_backlog_holds_the_others_back(kafka_broker: Broker) -> None:
+    """A partition that is asked far more often gets no further than 30 panes and two messages."""
+    topic = kafka_broker.topic(3)
+    packets = [traffic(20, 300, panes=100), traffic(21, 300, panes=100)]
+    produce(
+        kafka_broker,
+        topic,
+        [m for n, part in enumerate(packets) for m in encoded(by_pane(part), n)],
+    )
+    pace = Pace(MAX_LEAD_PANES * PANE_NS)
+    letters = DeadLetters({"bootstrap.servers": kafka_broker.bootstrap}, "none")
+    found = consumer_properties(
+        {"bootstrap.servers": kafka_broker.bootstrap, "group.id": topic}, "error"
+    )
+    # The third one is empty: when it has said so, it holds nobody back.
+    accumulators, logs = [], []
+    for number in range(3):
+        accumulators.append(
+            PartitionAccumulator(topic, str(number), WindowConfig(), [], Networks({}))
+        )
+        logs.append(
+            KafkaLog(
+                found, topic, number, config=ReceiverConfig(), position=None, pace=pace,
+                dead_letters=letters,
+            )
+        )  # fmt: skip
+        logs[-1].open(accumulators[-1])
+    leads = [0]
+
+    def read(number: int) -> None:
+        logs[number].read_message(accumulators[number])
+        if not logs[number].waiting:
+            accumulators[number].end_message(logs[number].offset)
+            ahead_ns = accumulators[0].watermark_ns - accumulators[1].watermark_ns
+            if accumulators[1].watermark_ns:
+                leads.append(ahead_ns // PANE_NS)
+
+    def all_read() -> bool:
+        for number in (*[0] * 50, 1, 2) * 20:
+            read(number)
+        return [log.offset for log in logs[:2]] == last
+
+    last = [len(by_pane(part)) - 1 for part in packets]
+    try:
+        wait_until(all_read)
+    finally:
+        for log in logs:
+            log.close()
+    assert MAX_LEAD_PANES <= max(leads) <= MAX_LEAD_PANES + 2
 
 
 def test_the_largest_message_fits_the_dead_letters(kafka_broker: Broker, tmp_path: Path) -> None:
