@@ -4,6 +4,7 @@ NetSpectraError (1)
 +-- UsageError (2)          settings or arguments that can't be used
 +-- StoreError (1)          the store can't be opened, or refused a statement
 |   +-- StoreOwned (1)      another process owns the embedded store
+|   +-- StoreUnavailable (1)  it may answer later (``flows.storage.unavailable``)
 +-- SketchError (1)         sketch bytes that are foreign or damaged
 +-- BrokerError (1)         Kafka can't be reached, or refused (``flows.kafka.client``)
 +-- KafkaFault (1)          Kafka can't give what is read (``flows.sources.kafka``)

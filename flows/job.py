@@ -36,6 +36,9 @@ from flows.windows.tasks import Task
 INCOMPLETE: Final = 3
 """Exit code of a run whose ledger is incomplete."""
 
+STUCK_S: Final = 10.0
+"""Seconds that the engine has to end after a failure."""
+
 EPOCH: Final = timedelta(seconds=10)
 """How often bytewax drains the dataflow and asks for snapshots; its own default."""
 
@@ -210,6 +213,21 @@ class Job:
             f"panes still open and are not; {again}"
         )
 
+    def _end_if_stuck(self) -> None:
+        """End the process when the engine doesn't, some time after a failure.
+
+        A worker without a partition left to read never learns that another one gave up. What is
+        stored is stored, and positions are written after it, so this is no worse than a kill.
+        """
+        if self._control.failed_s is None:
+            return
+        if time.monotonic() - self._control.failed_s > STUCK_S:
+            assert self._control.failure is not None
+            code = logs.report(self._control.failure)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
     def _partition(self, name: str) -> Partition:
         def make(recovered: str | None) -> tuple[PacketLog, PartitionAccumulator]:
             log = self._input.partitions[name](recovered)
@@ -226,6 +244,7 @@ class Job:
         """Draw the progress beside the dataflow, so that a slow insert doesn't freeze it."""
         with Progress() as progress:
             while not self._done.wait(0.1):
+                self._end_if_stuck()
                 each = [log.progress for log in self._logs]
                 if each:
                     size = sum(at.size for at in each)

@@ -32,7 +32,7 @@ def check(settings: Settings) -> None:
             loc=loc,
             input=value,
         )
-        for loc, value, wanted in (*_windows(settings), *_demo(settings), *_llm(settings))
+        for loc, value, wanted in (*_windows(settings), *_llm(settings))
     ]
     if errors:
         title = type(settings).__name__
@@ -53,16 +53,6 @@ def _windows(settings: Settings) -> Iterator[Problem]:
     for name in ("idle", "max_skew"):
         if getattr(window, name) <= timedelta():
             yield ("window", name), getattr(window, name), "more than 0s"
-
-
-def _demo(settings: Settings) -> Iterator[Problem]:
-    server = settings.store.startswith("http")
-    if settings.source_kind == "demo" and server and not settings.demo.allow_server:
-        yield (
-            ("store",),
-            settings.store,
-            "a directory (chdb:<directory>) for demo traffic, or demo.allow_server=true",
-        )
 
 
 def _llm(settings: Settings) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from flows.errors import UsageError
 from flows.settings import Settings
 from flows.sources.logs import CaptureLog, DemoLog, PacketLog
 from flows.storage import loads
@@ -56,6 +57,7 @@ def find(settings: Settings) -> Opener:
         CaptureError: a capture isn't there or can't be read.
         LiveError: an interface can't be captured from.
         BrokerError: Kafka can't be reached.
+        UsageError: demo traffic for a server.
     """
     if settings.source_kind == "pcap":
         return _captures(settings)
@@ -69,6 +71,12 @@ def find(settings: Settings) -> Opener:
             kafka_input.find(settings, store),
             digest=kafka_input.shaping_digest(settings),
         )
+    if settings.store.startswith("http") and not settings.demo.allow_server:
+        msg = (
+            "demo traffic goes into a directory (NETSPECTRA_STORE=chdb:<directory>), not a server: "
+            "name a source, or set NETSPECTRA_DEMO__ALLOW_SERVER=true"
+        )
+        raise UsageError(msg)
     return lambda store: _demo(settings, store)
 
 

@@ -19,6 +19,7 @@ class RunControl:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._failure: Exception | None = None
+        self._failed_s: float | None = None
 
     @property
     def stopping(self) -> bool:
@@ -29,6 +30,11 @@ class RunControl:
     def failure(self) -> Exception | None:
         """The first failure, if any."""
         return self._failure
+
+    @property
+    def failed_s(self) -> float | None:
+        """Monotonic time of the first failure, s."""
+        return self._failed_s
 
     def stop(self) -> None:
         """End early, after what has been emitted is stored."""
@@ -49,4 +55,5 @@ class RunControl:
         """End because of ``error``; what is not stored by now will not be."""
         if self._failure is None:
             self._failure = error
+            self._failed_s = time.monotonic()
         self._stopping.set()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -389,3 +390,34 @@ def test_a_reader_that_has_enough_is_no_fault(place: Path, job: tuple[str, ...])
     assert done.returncode == 0
     assert done.stderr == ""
     assert set(sums(place).values()) == {truth(PACKETS)}
+
+
+def test_demo_traffic_stays_out_of_a_server(tmp_path: Path) -> None:
+    """Only when told does it go there; the password isn't repeated."""
+    done = command(RUN, tmp_path, STORE="http://me:geheim@127.0.0.1:9/db")
+    assert done.returncode == 2
+    assert "NETSPECTRA_DEMO__ALLOW_SERVER=true" in complaint(done)
+    assert "geheim" not in done.stderr
+
+
+FAILING = """
+import sys
+from flows.errors import StoreError
+from flows.storage.store import Store
+
+def refuse(self, table, rows, token):
+    raise StoreError("the store refused rows: told to by the test")
+
+Store.insert_once = refuse
+from flows.cli import main
+sys.exit(main(["run", "-w", "2"]))
+"""
+
+
+def test_a_failure_ends_all_workers(place: Path) -> None:
+    """Also one that has no partition, and would wait for ever for the others."""
+    done = command(
+        (sys.executable, "-c", FAILING), place, SOURCE=f"pcap:{place / 'good.pcap'}", STORE="chdb:x"
+    )
+    assert done.returncode == 1, done.stderr
+    assert "told to by the test" in complaint(done)
