@@ -91,6 +91,7 @@ class KafkaLog(PacketLog):
         self._dead_letters = dead_letters
         self._resolve = resolve
         self._told_s = -_TELL_EVERY_S
+        self._away = False
         self._bad = BadShare(topic)
         self._messages: deque[Any] = deque()
         self._consumer: Any = None
@@ -153,6 +154,14 @@ class KafkaLog(PacketLog):
     def _fetched(self) -> bool:
         if not self._messages:
             self._messages.extend(self._consumer.consume(AT_ONCE, timeout=0))
+        if self._messages:
+            self._connection.down = False
+        if self._connection.down != self._away:
+            self._away = self._connection.down
+            why = f"no broker answers ({self._connection.text}); waiting for it"
+            logs.get("kafka").warning(
+                why if self._away else "Kafka is back", partition=self._partition
+            )
         return bool(self._messages)
 
     def _taken(self, message: Any) -> bool:

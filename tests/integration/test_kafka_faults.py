@@ -259,7 +259,7 @@ def _again(broker: Broker, topic: str) -> str:
 
 
 def test_a_broker_that_was_away_costs_nothing(kafka_broker: Broker, tmp_path: Path) -> None:
-    """Killed while the job reads and started again: it goes on by itself, with all packets."""
+    """Killed while the job reads, and started again: it says so, goes on, and has all packets."""
     job = jobs(kafka_broker, tmp_path / "job", 2)
     packets = [traffic(7), traffic(8)]
     sent = [goodbye(by_pane(part)) for part in packets]
@@ -276,6 +276,8 @@ def test_a_broker_that_was_away_costs_nothing(kafka_broker: Broker, tmp_path: Pa
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    assert "no broker answers" in err
+    assert "Kafka is back" in err
     assert stored(job) == {truth(np.concatenate(packets))}
 
 
