@@ -256,7 +256,9 @@ class Node:
             pid = int(self.pid_file.read_text())
         except (OSError, ValueError):
             return None
-        return pid if f"kafka.Kafka {self.properties}" in command_line(pid) else None
+        _, kafka, properties = command_line(pid).rstrip().partition("kafka.Kafka ")
+        is_ours = kafka and Path(properties).resolve() == self.properties.resolve()
+        return pid if is_ours else None
 
     def brokers_known(self) -> int:
         """How many brokers the node tells its clients of; 0 if it doesn't answer."""
@@ -265,26 +267,28 @@ class Node:
         except (OSError, struct.error):
             return 0
 
-    def stop(self, has_quorum: bool) -> None:
-        """End the process with SIGTERM, also one that was paused, and wait for it.
+    def stop(self, has_quorum: bool) -> bool:
+        """End the process with SIGTERM, also one that was paused, and wait for it, if it runs.
 
         A node asks the controllers for leave before it goes. Without a majority of them there
         is no answer (Kafka gives up after 5 minutes), so it is killed after a while; what
         clients got an acknowledgement for is in its files.
         """
         pid = self.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            os.kill(pid, signal.SIGCONT)
-            if not self.ends_within(STOP_TIMEOUT_S if has_quorum else LEAVE_TIMEOUT_S):
-                if has_quorum:
-                    fail(
-                        f"node {self.number} still runs after {STOP_TIMEOUT_S} s; "
-                        f"see {self.log}, or kill -9 {pid}"
-                    )
-                os.kill(pid, signal.SIGKILL)
-                self.ends_within(STOP_TIMEOUT_S)
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)
+        if not self.ends_within(STOP_TIMEOUT_S if has_quorum else LEAVE_TIMEOUT_S):
+            if has_quorum:
+                fail(
+                    f"node {self.number} still runs after {STOP_TIMEOUT_S} s; "
+                    f"see {self.log}, or kill -9 {pid}"
+                )
+            os.kill(pid, signal.SIGKILL)
+            self.ends_within(STOP_TIMEOUT_S)
         self.pid_file.unlink(missing_ok=True)
+        return True
 
     def ends_within(self, seconds: float) -> bool:
         """Wait for the end of the process."""
@@ -406,9 +410,14 @@ def last_error(log: str) -> str:
 def stop(options: argparse.Namespace) -> None:
     """Stop what runs."""
     cluster, nodes = select(options.data, options.node)
+    stopped = 0
     for node in nodes:
         running = sum(n.pid() is not None for n in select(options.data, None)[1])
-        node.stop(has_quorum=running > cluster.nodes // 2)
+        if node.stop(has_quorum=running > cluster.nodes // 2):
+            stopped += 1
+            print(f"node {node.number} stopped", flush=True)
+    if not stopped:
+        print(f"nothing runs in {nodes[0].directory if options.node else options.data}")
 
 
 def status(options: argparse.Namespace) -> None:
@@ -436,7 +445,7 @@ def main() -> None:
     for run in (start, stop, status):
         command = commands.add_parser(run.__name__, help=run.__doc__)
         command.set_defaults(run=run)
-        command.add_argument("--data", type=lambda text: Path(text).absolute(), required=True)
+        command.add_argument("--data", type=lambda text: Path(text).resolve(), required=True)
         if run is not status:
             command.add_argument("--node", type=int, help="only this one")
         if run is start:
