@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -15,6 +16,9 @@ LOG_EVERY_S: Final = 30.0
 """Seconds between log lines where there is no terminal."""
 
 DRAW_EVERY_S: Final = 0.2
+
+RATE_OVER_S: Final = 5.0
+"""Seconds that the rate of the live line looks back; that of a log line, to the one before."""
 
 
 class Progress:
@@ -35,11 +39,11 @@ class Progress:
         self._clock = clock
         self._live: Any = None
         self._task: Any = None
-        self._started = self._last = clock()
+        self._begin()
 
     def __enter__(self) -> Self:
         """Start the clock, and the live line if there is a terminal."""
-        self._started = self._last = self._clock()
+        self._begin()
         if self._stream.isatty():
             self._start_live()
         return self
@@ -69,7 +73,7 @@ class Progress:
         if now - self._last < (DRAW_EVERY_S if self._live else LOG_EVERY_S):
             return
         self._last = now
-        rate = packets / max(now - self._started, 1e-9)
+        rate = self._rate(now, packets)
         if self._live:
             self._live.update(
                 self._task, completed=done or 0, total=None if done is None else 1,
@@ -83,6 +87,19 @@ class Progress:
             event_time=format_time(event_time_ns),
             **({} if done is None else {"percent": round(100 * done, 1)}),
         )
+
+    def _begin(self) -> None:
+        self._last: float = self._clock()
+        self._shown = deque([(self._last, 0)])
+
+    def _rate(self, now: float, packets: int) -> float:
+        """Packets a second since the previous line, live over the last seconds."""
+        back_s = RATE_OVER_S if self._live else 0.0
+        while len(self._shown) > 1 and self._shown[1][0] <= now - back_s:
+            self._shown.popleft()
+        then, before = self._shown[0]
+        self._shown.append((now, packets))
+        return (packets - before) / max(now - then, 1e-9)
 
     def _start_live(self) -> None:
         from rich.console import Console

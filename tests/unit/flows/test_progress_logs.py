@@ -83,6 +83,29 @@ def test_progress_on_a_terminal_is_live() -> None:
     assert "50%" in text
 
 
+def test_a_log_line_gives_the_rate_since_the_one_before() -> None:
+    """Each line's rate is that of its own half minute, not the mean since the start."""
+    stream, clock = io.StringIO(), Clock()
+    logs.configure("info", "json", stream)
+    with Progress(io.StringIO(), clock) as progress:
+        for lines, packets in enumerate((3000, 3000, 63_000), 1):
+            clock.now = lines * LOG_EVERY_S
+            progress.update(packets)
+    rates = [json.loads(line)["packets_per_second"] for line in stream.getvalue().splitlines()]
+    assert rates == [100, 0, 2000]
+
+
+def test_the_live_rate_is_that_of_the_last_seconds() -> None:
+    """The live line forgets how fast it went earlier."""
+    stream, clock = Terminal(), Clock()
+    with Progress(stream, clock) as progress:
+        for second in range(1, 31):
+            clock.now = float(second)
+            progress.update(1_000_000 + 70 * second if second > 10 else 100_000 * second)
+    text = stream.getvalue()
+    assert "1,002,100 packets  70/s" in text
+
+
 def test_progress_works_without_a_known_size() -> None:
     """An input without an end is drawn without a share."""
     stream, clock = Terminal(), Clock()
