@@ -39,11 +39,13 @@ class Progress:
         self._clock = clock
         self._live: Any = None
         self._task: Any = None
-        self._begin()
+        self._last = clock()
+        self._shown = deque([(self._last, 0)])
 
     def __enter__(self) -> Self:
         """Start the clock, and the live line if there is a terminal."""
-        self._begin()
+        self._last = self._clock()
+        self._shown = deque([(self._last, 0)])
         if self._stream.isatty():
             self._start_live()
         return self
@@ -87,10 +89,6 @@ class Progress:
             event_time=format_time(event_time_ns),
             **({} if done is None else {"percent": round(100 * done, 1)}),
         )
-
-    def _begin(self) -> None:
-        self._last: float = self._clock()
-        self._shown = deque([(self._last, 0)])
 
     def _rate(self, now: float, packets: int) -> float:
         """Packets a second since the previous line, live over the last seconds."""
