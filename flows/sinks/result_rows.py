@@ -101,13 +101,41 @@ def distinct_counts(results: Sequence[TaskResults], context: Context) -> pa.Tabl
                     **_window(group, result, context),
                     "estimate": estimate.value,
                     "lower": estimate.lower,
-                    "upper": estimate.upper,
-                    "confidence": estimate.confidence,
+                    "upper": _most_different(result, estimate.upper),
+                    "confidence": min(estimate.confidence, _confidence(result)),
                     "late_packets": result.late_packets,
                     "revision": result.revision,
                 }
             )
     return _columns(rows, "distinct_counts_log") if rows else None
+
+
+def _confidence(result: WindowResult) -> float:
+    """Probability with which sampling lets bounds hold."""
+    return 1.0 if result.sampling.rate == 1 else 0.95
+
+
+def _most_different(result: WindowResult, upper: float) -> float:
+    """Upper bound of a number of different things, of which sampling has hidden some.
+
+    They are no more than there were packets.
+    """
+    if result.sampling.rate == 1:
+        return upper
+    return max(upper, float(round(result.sampling.packets(result.packets)[1])))
+
+
+def _widened(result: WindowResult, hitter: Hitter) -> Hitter:
+    """A hitter with the sampling's error in its bounds."""
+    if result.sampling.rate == 1:
+        return hitter
+    packets, octets = result.sampling.packets, result.sampling.bytes
+    return hitter._replace(
+        packets_lower=int(packets(hitter.packets_lower)[0]),
+        packets_upper=round(packets(hitter.packets_upper)[1]),
+        bytes_lower=int(octets(hitter.bytes_lower)[0]),
+        bytes_upper=round(octets(hitter.bytes_upper)[1]),
+    )
 
 
 def heavy_hitters(results: Sequence[TaskResults], context: Context) -> pa.Table | None:
@@ -143,9 +171,9 @@ def _hitter_rows(
             name,
             rank,
             group.task.key.read(hitter.key, context.network_names),
-            hitter,
+            _widened(result, hitter),
             ranking.error,
-            top.confidence,
+            min(top.confidence, _confidence(result)),
         )
         for name, ranking in zip(_RANKINGS, (top.by_packets, top.by_bytes), strict=True)
         for rank, hitter in enumerate(ranking.rows, start=1)
@@ -195,7 +223,7 @@ def _spreader_rows(
     top = sketch.top(group.task.top)
     common = {
         **_window(group, result, context),
-        "confidence": top.confidence,
+        "confidence": min(top.confidence, _confidence(result)),
         "recall_peers": top.recall_peers,
         "late_packets": result.late_packets,
         "revision": result.revision,
@@ -214,7 +242,7 @@ def _spreader_rows(
                 "key_text": _text(key),
                 "estimate": spreader.estimate,
                 "lower": spreader.lower,
-                "upper": spreader.upper,
+                "upper": _most_different(result, spreader.upper),
             }
         )
     return rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from flows.sketches.distinct import Distinct
 from flows.sketches.superspread import SuperSpread
 from flows.windows.fields import FieldList
 from flows.windows.networks import Networks
+from flows.windows.sampling import UNSAMPLED, Sampling
 from flows.windows.tasks import PaneSketch, Sketch, Task
 
 Words = npt.NDArray[np.uint64]
@@ -169,14 +171,22 @@ class TaskFeed:
                 packets, octets = flows.packets[rows], flows.bytes[rows]
                 sketch.update(*group_sum(keys[rows], key_hashes[rows], packets, octets))
 
-    def take(self, boundary: int) -> dict[tuple[str, str], list[PaneSketch]]:
-        """Remove the sketches of panes below ``boundary``: by tenant and task, panes in order."""
+    def take(
+        self, boundary: int, sampled: Mapping[Group, Sampling] = MappingProxyType({})
+    ) -> dict[tuple[str, str], list[PaneSketch]]:
+        """Remove the sketches of panes below ``boundary``: by tenant and task, panes in order.
+
+        Args:
+            boundary: number of a pane.
+            sampled: how groups were sampled; those that aren't named were not.
+        """
         taken: dict[tuple[str, str], list[PaneSketch]] = {}
         for group in sorted(group for group in self._sketches if group[1] < boundary):
             tenant, pane = group
             packets = self._packets[group]
             for task, sketch in zip(self._tasks, self._sketches.pop(group), strict=True):
-                taken.setdefault((tenant, task.name), []).append(PaneSketch(pane, packets, sketch))
+                known = PaneSketch(pane, packets, sketch, sampled.get(group, UNSAMPLED))
+                taken.setdefault((tenant, task.name), []).append(known)
         self._packets = {g: n for g, n in self._packets.items() if g[1] >= boundary}
         return taken
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 from flows.sketches.distinct import Distinct
 from flows.sketches.frequency import Frequency
 from flows.sketches.superspread import SuperSpread
+from flows.windows.sampling import UNSAMPLED, Sampling
 from flows.windows.tasks import PaneSketch, Sketch
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 
 _READERS: Final[dict[str, Callable[[Any], Sketch]]] = {
     "distinct": Distinct.from_partial,
@@ -50,6 +51,8 @@ class WindowResult:
         sketch: all that the revision knows; must not be changed.
         late_packets: of revision 0, how many packets it stands for.
         whole: whether the run has seen all of it.
+        packets: that it stands for, scaled.
+        sampling: how they were sampled.
     """
 
     start_ns: int
@@ -58,6 +61,8 @@ class WindowResult:
     sketch: Sketch
     late_packets: int = 0
     whole: bool = True
+    packets: int = 0
+    sampling: Sampling = UNSAMPLED
 
 
 @dataclass
@@ -68,6 +73,7 @@ class _Window:
     revision: int = 0
     changed: bool = True
     snapshot: tuple[Any, ...] | None = field(default=None, repr=False)
+    sampling: Sampling = UNSAMPLED
 
     def merge(self, other: Sketch) -> None:
         if not self.owned:
@@ -128,11 +134,20 @@ class HorizonMerger:
                 else:
                     windows[key] = _Window(pane.sketch, owned=False)
                 windows[key].packets += pane.packets
+                windows[key].sampling = windows[key].sampling.merge(pane.sampling)
         self._watermarks[update.partition] = max(
             self._watermarks.get(update.partition, 0), update.watermark_ns
         )
         late = [
-            WindowResult(*key, 0, window.sketch, window.packets, key[0] >= since_ns)
+            WindowResult(
+                *key,
+                0,
+                window.sketch,
+                window.packets,
+                key[0] >= since_ns,
+                window.packets,
+                window.sampling,
+            )
             for key, window in sorted(strays.items())
         ]
         return late + self._publish(self.watermark_ns, since_ns)
@@ -150,7 +165,16 @@ class HorizonMerger:
                 # The result is read later, while this window may go on changing.
                 window.owned = False
                 whole = key[0] >= since_ns
-                results.append(WindowResult(*key, window.revision, window.sketch, whole=whole))
+                results.append(
+                    WindowResult(
+                        *key,
+                        window.revision,
+                        window.sketch,
+                        whole=whole,
+                        packets=window.packets,
+                        sampling=window.sampling,
+                    )
+                )
         for start_ns, horizon_ns in closed:
             if start_ns != newest[horizon_ns]:
                 del self._windows[start_ns, horizon_ns]
@@ -161,7 +185,7 @@ class HorizonMerger:
         windows = []
         for key, window in self._windows.items():
             if window.snapshot is None:
-                head = (key, window.revision, window.changed, window.packets)
+                head = (key, window.revision, window.changed, window.packets, *window.sampling)
                 window.snapshot = (*head, *_image(window.sketch))
             windows.append(window.snapshot)
         return (STATE_VERSION, tuple(self._watermarks.items()), tuple(windows))
@@ -172,9 +196,12 @@ class HorizonMerger:
             msg = f"recovery state has version {version}, this program reads {STATE_VERSION}"
             raise ValueError(msg)
         self._watermarks.update(watermarks)
-        for key, revision, changed, packets, kind, image in windows:
+        for key, revision, changed, packets, rate, clustered, kind, image in windows:
             sketch = _READERS[kind](image)
-            self._windows[key] = _Window(sketch, True, packets, revision, changed)
+            sampling = Sampling(rate, clustered)
+            self._windows[key] = _Window(
+                sketch, True, packets, revision, changed, sampling=sampling
+            )
 
 
 def _image(sketch: Sketch) -> tuple[str, bytes]:

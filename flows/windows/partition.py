@@ -6,9 +6,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from flows.kernels.layout import STREAM_SHIFT, T_KIND, T_PACKETS, T_PANE, T_RECORDS
 from flows.windows.feed import TaskFeed
-from flows.windows.flow_table import FlowTable
+from flows.windows.flow_table import FlowTable, Words
 from flows.windows.networks import Networks
+from flows.windows.sampling import UNSAMPLED, Sampling
 from flows.windows.tasks import Task
 from flows.windows.unit import END_OF_TIME_NS, Drop, Seen, Stream, Unit
 from schemas.record import Packets, as_words
@@ -246,5 +248,19 @@ class PartitionAccumulator:
             totals=closed.totals,
             seen=seen,
             drops=drops,
-            sketches=self._feed.take(boundary),
+            sketches=self._feed.take(boundary, self._sampled(closed.totals)),
         )
+
+    def _sampled(self, totals: Words) -> dict[tuple[str, int], Sampling]:
+        """How the packets of pane totals (n, 16) were sampled, by tenant and pane."""
+        found: dict[tuple[str, int], Sampling] = {}
+        if all(stream.sampling_rate == 1 for stream in self._streams):
+            return found
+        for row in totals.tolist():
+            stream = self._streams[row[T_KIND] >> int(STREAM_SHIFT)]
+            rate = stream.sampling_rate
+            if rate > 1:
+                here = Sampling(rate, row[T_PACKETS] > row[T_RECORDS] * rate)
+                group = (stream.tenant, row[T_PANE])
+                found[group] = found.get(group, UNSAMPLED).merge(here)
+        return found

@@ -11,6 +11,7 @@ from flows.sketches.frequency import Frequency
 from flows.sketches.frequency import limit_bytes as frequency_limit_bytes
 from flows.sketches.superspread import SuperSpread
 from flows.windows.fields import FieldList
+from flows.windows.sampling import UNSAMPLED, Sampling
 
 Sketch = Distinct | Frequency | SuperSpread
 
@@ -25,6 +26,7 @@ class PaneSketch(NamedTuple):
     pane: int
     packets: int
     sketch: Sketch
+    sampling: Sampling = UNSAMPLED
 
 
 @dataclass(frozen=True)

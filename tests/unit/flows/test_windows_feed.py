@@ -35,7 +35,7 @@ def by_pane(units: list[Unit], task: Task, tenant: str = "t") -> dict[int, Any]:
     """The sketches of each pane, merged over the units."""
     out: dict[int, Any] = {}
     for unit in units:
-        for pane, _, sketch in unit.sketches.get((tenant, task.name), ()):
+        for pane, _, sketch, _ in unit.sketches.get((tenant, task.name), ()):
             if pane in out:
                 out[pane].merge(sketch)
             else:
@@ -93,7 +93,7 @@ def test_tenants_do_not_see_each_other() -> None:
         truth = naive_sums(own, PORTS.key.names, 2 * SECOND)
         found = by_pane(units, PORTS, tenant)
         assert {p * 2 * SECOND: sums_of(s) for p, s in found.items()} == truth
-        for pane, fed, _ in units[0].sketches[tenant, PORTS.name]:
+        for pane, fed, *_ in units[0].sketches[tenant, PORTS.name]:
             mine_there = own["packets"][own["ts_ns"] // (2 * SECOND) == pane]
             assert fed == mine_there.sum()
 
