@@ -1,14 +1,16 @@
 """Maps with names in the BPF file system, where they outlive the probe.
 
 Under ``<bpffs>/netspectra/<probe>/<number>/`` are a boot's ``counters``, the programs' own, and
-``sent``, what the probe says it has sent. A clean stop removes them. What is there at the start
-was left by boots that were killed, and tells what they lost; it stays until that is told. The
-folder of the probe is locked while it runs.
+``sent``, what the probe says it has sent. A clean stop removes them and the folders above that are
+empty then; a probe that gave up its privileges can only mark them, and its next start removes
+them. What else is there at the start was left by boots that were killed, and tells what they lost;
+it stays until that is told. The folder of the probe is locked while it runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -34,6 +36,8 @@ SENT: Final = np.dtype(
 )
 """The one value of the map ``sent``; ``ended`` is 1 when there is nothing to tell any more."""
 
+_TRIES: Final = 100
+
 _MOST_LEFT: Final = 16
 """Boots, the latest, that can wait until what they lost is told."""
 
@@ -57,24 +61,24 @@ class Pins:
         # The kernel wants no dots in names there.
         self._folder = bpffs / "netspectra" / quote(name, safe="").replace(".", "%2E")
         self._sent: npt.NDArray[Any] | None = None
-        self._folder.parent.mkdir(mode=0o700, exist_ok=True)
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = _locked(self._folder)
+        except BlockingIOError as error:
+            msg = f"a probe named {name!r} runs already; stop it, or give this one another name"
+            raise LiveError(msg) from error
+        try:
             left = [(folder, stop) for folder in self._boots() if (stop := _left_in(folder))]
             self._left = dict(left[-_MOST_LEFT:])
             self.unclean = tuple(self._left.values())
-        except BlockingIOError as error:
-            os.close(self._lock)
-            msg = f"a probe named {name!r} runs already; stop it, or give this one another name"
-            raise LiveError(msg) from error
+            for folder in self._boots():
+                if folder not in self._left:
+                    _remove(folder)
         except BaseException:
             os.close(self._lock)
             raise
 
     def take_over(self, counters_fd: int) -> SentState:
-        """Pin the maps of this boot, and remove what has nothing to tell.
+        """Pin the maps of this boot.
 
         Args:
             counters_fd: the map of the programs.
@@ -85,11 +89,8 @@ class Pins:
         Raises:
             OSError: nothing can be pinned there.
         """
-        boots = self._boots()
-        for folder in boots:
-            if folder not in self._left:
-                _remove(folder)
-        self._own = self._folder / str(1 + max((int(folder.name) for folder in boots), default=0))
+        numbers = [int(folder.name) for folder in self._boots()]
+        self._own = self._folder / str(1 + max(numbers, default=0))
         self._own.mkdir(mode=0o700)
         shape = MapInfo(syscalls.ARRAY, 0, 4, SENT.itemsize, 1, syscalls.MMAPABLE)
         sent_fd = syscalls.create_map(shape, "sent")
@@ -129,6 +130,36 @@ class Pins:
         """Folders of boots, the oldest first."""
         folders = [folder for folder in self._folder.iterdir() if folder.name.isdigit()]
         return sorted(folders, key=lambda folder: int(folder.name))
+
+
+def _locked(folder: Path) -> int:
+    """Make a folder and lock it; another probe may remove it, empty, at any moment before.
+
+    Raises:
+        BlockingIOError: it is locked.
+        OSError: it can't be made.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, FileExistsError):  # pathlib looks again after it was there
+            if attempt == _TRIES or not folder.parent.parent.exists():
+                raise
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), folder.stat()):
+                return lock
+        except FileNotFoundError:
+            pass  # removed before it was locked
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+    msg = "it is removed again and again"
+    raise OSError(errno.EAGAIN, msg)
 
 
 def _left_in(folder: Path) -> UncleanStop | None:

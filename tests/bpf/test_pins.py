@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from probe.ebpf.capture import EbpfCapture, open_ebpf
 from probe.ebpf.loaded import LoadFiles
+from probe.ebpf.pins import Pins
 from probe.errors import LiveError
 from probe.live import CaptureOptions
 from probe.unclean import MAX_PARTITIONS
@@ -121,7 +123,7 @@ def test_a_kill_is_reported_once(bpffs: Path, ends: tuple[End, End]) -> None:
 def test_what_is_not_told_stays(bpffs: Path, ends: tuple[End, End]) -> None:
     """Starts that end before Kafka was told lose nothing of each other, up to the latest 16."""
     left, right = ends
-    ids = []
+    ids: list[bytes] = []
     for start in range(1, 20):
         capture = opened(right, bpffs)
         seen = [stop.counts.seen for stop in capture.unclean]
@@ -148,6 +150,41 @@ def test_a_start_that_saw_nothing_leaves_nothing(bpffs: Path, ends: tuple[End, E
     opened(right, bpffs).close(clean=False)
     with contextlib.closing(opened(right, bpffs)) as capture:
         assert not capture.unclean
+    assert files(bpffs) == []
+
+
+def test_empty_folders_go(bpffs: Path) -> None:
+    """What killed starts left empty is gone after the next, also one that pins nothing."""
+    left = bpffs / "netspectra" / "a" / "7"
+    left.mkdir(parents=True)
+    pins = Pins(bpffs, "a")
+    assert files(bpffs) == ["netspectra", "netspectra/a"]
+    other = Pins(bpffs, "b")
+    pins.close(clean=True)
+    assert files(bpffs) == ["netspectra", "netspectra/b"]
+    other.close(clean=False)
+    assert files(bpffs) == []
+
+
+def test_starts_and_stops_of_one_name_at_a_time(bpffs: Path) -> None:
+    """However starts and stops of a name meet, one at most has its folder, which is there."""
+    running: list[Pins] = []
+
+    def start_and_stop(_: int) -> bool:
+        try:
+            pins = Pins(bpffs, "a")
+        except LiveError:
+            return False
+        running.append(pins)
+        alone = len(running) == 1 and (bpffs / "netspectra" / "a").is_dir()
+        running.remove(pins)
+        pins.close(clean=True)
+        assert alone
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        started = list(pool.map(start_and_stop, range(2000)))
+    assert any(started)
     assert files(bpffs) == []
 
 
