@@ -169,10 +169,20 @@ def summary(status: AgentStatus, name: str, elapsed_s: float, kept: KeepCounts |
     if kept is not None:
         skipped = "".join(f", {count:,} {why}" for why, count in sorted(kept.skipped.items()))
         lines.append(
-            f"  kept {kept.kept:,} of {kept.offered:,} in {kept.files} files, "
-            f"{kept.kept_bytes / 1e6:,.1f} MB{skipped}"
+            f"  kept {kept.kept:,} of {kept.offered:,} in {_files(kept.files)}, "
+            f"{kept.kept_bytes / 1e6:,.1f} MB{skipped}{_deleted(kept.deleted_files)}"
         )
     whole = "complete: every packet that was wanted is in Kafka"
     missing = lost(counts.dropped) + left(status)
     lines.append(f"  {whole}" if complete(status) else f"  incomplete: {missing:,} packets missing")
     return "\n".join(lines)
+
+
+def _files(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}file{'' if count == 1 else 's'}"
+
+
+def _deleted(count: int) -> str:
+    """What the limit on kept files cost, nothing if nothing."""
+    were = "was" if count == 1 else "were"
+    return f"; {_files(count, 'older ')} {were} deleted for the limit" if count else ""

@@ -14,6 +14,10 @@ Format = Literal["pcapng", "avro", "text"]
 SUFFIXES: Final[Mapping[Format, str]] = {"pcapng": "pcapng", "avro": "avro", "text": "txt"}
 """What the names of files of each format end with."""
 
+_UNITS: Final = {
+    **{"GB": 10**9, "MB": 10**6, "kB": 10**3},
+    **{"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10},
+}
 MIN_ROTATE_BYTES: Final = 1 << 20
 _MIN_SNAP_BYTES: Final = 64
 MAX_SNAP_BYTES: Final = 262_144
@@ -48,12 +52,15 @@ class KeepOptions:
             msg = f"format {self.format} is unknown: choose one of {', '.join(SUFFIXES)}"
             raise KeepError(msg)
         if self.rotate_bytes < MIN_ROTATE_BYTES:
-            msg = f"rotate_bytes is {self.rotate_bytes}: take {MIN_ROTATE_BYTES} or more"
+            least = format_size(MIN_ROTATE_BYTES)
+            msg = (
+                f"--write-rotate: {format_size(self.rotate_bytes)} is too little, {least} at least"
+            )
             raise KeepError(msg)
         if self.limit_bytes < 2 * self.rotate_bytes:
             msg = (
-                f"limit_bytes is {self.limit_bytes}, less than two files of {self.rotate_bytes} "
-                "bytes: raise it, or lower rotate_bytes"
+                f"--write-limit: {format_size(self.limit_bytes)} is less than two files of "
+                f"{format_size(self.rotate_bytes)}: raise it, or lower --write-rotate"
             )
             raise KeepError(msg)
         if not self.rotate_seconds > 0:
@@ -86,3 +93,11 @@ class KeepCounts:
     kept_bytes: int = 0
     files: int = 0
     deleted_files: int = 0
+
+
+def format_size(size_bytes: int) -> str:
+    """Bytes exactly, in the largest unit they are a whole number of: ``500 kB``, ``128 MiB``."""
+    for unit, unit_bytes in _UNITS.items():
+        if size_bytes and size_bytes % unit_bytes == 0:
+            return f"{size_bytes // unit_bytes} {unit}"
+    return f"{size_bytes:,} bytes"

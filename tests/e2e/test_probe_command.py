@@ -315,7 +315,7 @@ def test_packets_are_kept_too(
         send(right.name, [UDP_FRAME] * PRIME)
         code, summary = probe.stop()
     assert code == 0, (tmp_path / "errors").read_text()
-    assert f"kept {PRIME:,} of {PRIME:,} in 1 files" in summary
+    assert f"kept {PRIME:,} of {PRIME:,} in 1 file" in summary
     (file,) = (tmp_path / "kept").iterdir()
     assert file.stat().st_size > PRIME * 50
 

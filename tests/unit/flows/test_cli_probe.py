@@ -155,7 +155,7 @@ def test_what_to_keep(plans: list[Plan]) -> None:
         (["lo", "--speed", "2"], "--speed goes with --pcap FILE"),
         (["lo", "--write-limit", "5G"], "go with --write DIR"),
         (["lo", "--write", "d", "--write-limit", "big"], "big is no size such as 500M or 10G"),
-        (["lo", "--write", "d", "--write-limit", "1M"], "limit_bytes is 1000000"),
+        (["lo", "--write", "d", "--write-limit", "1M"], "--write-limit: 1 MB is less than two"),
         (["--pcap", "nothing.pcap"], "nothing.pcap isn't there"),
         (["--pcap", "."], ". is no file"),
         (["--pcap", "a.pcap", "--speed", "0"], "0 is no pace"),
@@ -258,7 +258,11 @@ def test_summary_tells_what_was_filtered_and_kept() -> None:
     kept = KeepCounts(offered=7, kept=5, skipped={"disk_full": 2}, kept_bytes=10**6, files=1)
     text = probe_status.summary(status_of(7, {}, 7, filtered=1000), "p", 2.0, kept)
     assert "and 1,000 that the filter left out" in text
-    assert "kept 5 of 7 in 1 files, 1.0 MB, 2 disk_full" in text
+    assert "kept 5 of 7 in 1 file, 1.0 MB, 2 disk_full\n" in text
+    for deleted, says in ((1, "1 older file was"), (3, "3 older files were")):
+        kept = KeepCounts(offered=7, kept=7, kept_bytes=10**6, files=5, deleted_files=deleted)
+        text = probe_status.summary(status_of(7, {}, 7), "p", 2.0, kept)
+        assert f"kept 7 of 7 in 5 files, 1.0 MB; {says} deleted for the limit\n" in text
 
 
 def test_live_line_is_for_people_and_fields_for_machines() -> None:
@@ -370,7 +374,7 @@ def test_files_arrive_whole(
     text = capsys.readouterr().out
     assert text.startswith("probe a.pcap, ")
     assert f"delivered  {len(FRAMES)}" in text
-    assert f"kept {len(FRAMES)} of {len(FRAMES)} in 1 files" in text
+    assert f"kept {len(FRAMES)} of {len(FRAMES)} in 1 file" in text
     assert "complete: every packet that was wanted is in Kafka" in text
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 

@@ -15,8 +15,11 @@ from probe.keep import KeepOptions
     ("changed", "says"),
     [
         ({"format": "csv"}, "format csv is unknown: choose one of pcapng, avro, text"),
-        ({"rotate_bytes": 1 << 19}, "rotate_bytes is 524288: take 1048576 or more"),
-        ({"rotate_bytes": 1 << 20, "limit_bytes": (2 << 20) - 1}, "less than two files"),
+        ({"rotate_bytes": 1 << 19}, "^--write-rotate: 512 KiB is too little, 1 MiB at least$"),
+        ({"rotate_bytes": 500_000}, "^--write-rotate: 500 kB is too"),
+        ({"rotate_bytes": 0}, "^--write-rotate: 0 bytes is too"),
+        ({"rotate_bytes": 1 << 20, "limit_bytes": (2 << 20) - 1}, "less than two files of 1 MiB"),
+        ({"limit_bytes": 0}, "^--write-limit: 0 bytes is less than two files of 128 MiB"),
         ({"rotate_seconds": 0}, "rotate_seconds is 0"),
         ({"rotate_seconds": float("nan")}, "rotate_seconds is nan"),
         ({"snap_bytes": 63}, "snap_bytes is 63: take 64 to 262144"),
