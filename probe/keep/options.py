@@ -52,10 +52,8 @@ class KeepOptions:
             msg = f"format {self.format} is unknown: choose one of {', '.join(SUFFIXES)}"
             raise KeepError(msg)
         if self.rotate_bytes < MIN_ROTATE_BYTES:
-            least = format_size(MIN_ROTATE_BYTES)
-            msg = (
-                f"--write-rotate: {format_size(self.rotate_bytes)} is too little, {least} at least"
-            )
+            size, least = format_size(self.rotate_bytes), format_size(MIN_ROTATE_BYTES)
+            msg = f"--write-rotate: {size} is too little, {least} at least"
             raise KeepError(msg)
         if self.limit_bytes < 2 * self.rotate_bytes:
             msg = (
