@@ -1,4 +1,4 @@
-"""Forms of the settings that are small languages: source, store, what counts, tenants."""
+"""Forms of the settings that are small languages: source, store, brokers, what counts, tenants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ SourceKind = Literal["demo", "pcap", "interface", "kafka"]
 WANTED_SOURCE: Final = "demo, pcap:<file or glob>, interface:<name> or kafka"
 WANTED_RING: Final = "a power of two from 1 to 1024 (MiB)"
 WANTED_STORE: Final = "chdb:<directory> or http(s)://user@host:port/database"
+WANTED_BROKERS: Final = "host:port, several with commas, ports from 1 to 65535"
 WANTED_TENANT: Final = "a name of letters, digits, dots, dashes, underscores, not beginning with _"
+
+_BROKER: Final = re.compile(
+    r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?"
+    r"(?:\[[0-9a-f:.]+(?:%[\w.-]+)?\]|[^\s,:/\[\]]+)(?::(?P<port>[0-9]{1,9}))?",
+    re.IGNORECASE,
+)
+_DEFAULT_PORT: Final = 9092
 
 
 def parse_source(value: Any) -> str:
@@ -59,6 +67,20 @@ def parse_store(value: Any) -> str:
     raise ValueError(WANTED_STORE)
 
 
+def parse_brokers(value: Any) -> str:
+    """Check addresses of brokers as librdkafka reads them: ``[protocol://]host[:port],…``.
+
+    Raises:
+        ValueError: One is no address.
+    """
+    brokers = re.split(r"[,\s]+", value.strip(", \t\n")) if isinstance(value, str) else []
+    for broker in brokers or [""]:
+        match = _BROKER.fullmatch(broker)
+        if not match or not 1 <= int(match["port"] or _DEFAULT_PORT) <= 65_535:
+            raise ValueError(WANTED_BROKERS)
+    return str(value)
+
+
 def parse_points(value: Any) -> str | tuple[str, ...]:
     """Read which observations count: ``auto``, ``all``, ``ingress``, ``egress``, or names.
 
@@ -99,6 +121,7 @@ def parse_tenant(value: Any) -> str:
 
 Source = Annotated[str, BeforeValidator(parse_source)]
 Store = Annotated[str, BeforeValidator(parse_store)]
+Brokers = Annotated[str, BeforeValidator(parse_brokers)]
 Rules = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 RingSize = Annotated[int, BeforeValidator(parse_ring)]
 Points = Annotated[Any, BeforeValidator(parse_points)]

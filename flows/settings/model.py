@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from flows.settings.forms import (
+    Brokers,
     Points,
     RingSize,
     Rules,
@@ -81,7 +82,7 @@ class Kafka(Section):
     """The Kafka cluster.
 
     Attributes:
-        brokers: ``host:port``, several with commas.
+        brokers: ``host:port``, several with commas; a host of IPv6 in brackets.
         group: Consumer group, by which lag is watched.
         topics: Names of the topics.
         schema_registry: URL; none means single-object framing.
@@ -90,7 +91,7 @@ class Kafka(Section):
         properties: Any property of librdkafka (``fetch.max.bytes``).
     """
 
-    brokers: str = "localhost:9092"
+    brokers: Brokers = "localhost:9092"
     group: str = "netspectra"
     topics: Topics = Topics()
     schema_registry: str | None = None

@@ -155,6 +155,7 @@ def test_what_to_keep(plans: list[Plan]) -> None:
         (["lo", "--speed", "2"], "--speed goes with --pcap FILE"),
         (["lo", "--write-limit", "5G"], "go with --write DIR"),
         (["lo", "--write", "d", "--write-limit", "big"], "big is no size such as 500M or 10G"),
+        (["lo", "--brokers", "foo:bar"], "foo:bar: wanted host:port, several with commas"),
         (["lo", "--write", "d", "--write-limit", "1M"], "--write-limit: 1 MB is less than two"),
         (["--pcap", "nothing.pcap"], "nothing.pcap isn't there"),
         (["--pcap", "."], ". is no file"),

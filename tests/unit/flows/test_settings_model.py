@@ -253,3 +253,30 @@ def test_demo_settings_matter_to_the_demo_only() -> None:
     real = Settings(source="kafka")
     assert Settings(source="kafka", demo={"seed": 2}).digest() == real.digest()
     assert len(real.digest()) == 16
+
+
+@pytest.mark.parametrize(
+    "brokers",
+    [
+        "localhost:9092",
+        "10.0.0.1:1,10.0.0.2:65535, kafka_3",
+        "[::1]:19092,[fe80::1%eth0]",
+        "SASL_SSL://a.b:1,plaintext://[::1]:2,",
+    ],
+)
+def test_brokers_are_what_librdkafka_takes(brokers: str) -> None:
+    """Addresses with and without protocol and port are taken as they are."""
+    assert Settings.model_validate({"kafka": {"brokers": brokers}}).kafka.brokers == brokers
+
+
+@pytest.mark.parametrize(
+    "brokers",
+    [
+        *("foo:bar", "", ",", "a:", "a:0", "a:65536", "a:-1", "a:1:2", "a:1,b:x", "a:1/x"),
+        *("::1", "[::1", "[x]:1", "http://a:1", 5),
+    ],
+)
+def test_what_is_no_broker_is_refused(brokers: Any) -> None:
+    """A port that is no port, or a host that is none, is told before anything is tried."""
+    with pytest.raises(ValidationError, match="host:port, several with commas"):
+        Settings.model_validate({"kafka": {"brokers": brokers}})
