@@ -169,8 +169,14 @@ class Job:
     def _shortfalls(self) -> list[str]:
         """What of the input is not stored, a line each; none when all is."""
         lines = [fault for log in self._logs for fault in log.faults]
-        if not self._ended and not any(log.kept for log in self._logs):
+        kept = any(log.kept for log in self._logs)
+        if not self._ended and not kept:
             lines.append(self._stopped())
+        if kept and self.counts.missing:
+            reasons = ", ".join(f"{name} {n:,}" for name, n in self.counts.missing.items())
+            lines.append(
+                f"{self.counts.missing.total():,} packets of this run are missing: {reasons}"
+            )
         return lines
 
     def _record(self) -> None:

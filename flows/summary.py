@@ -233,6 +233,12 @@ def _ledger(console: Console, found: Summary, unfinished: str) -> None:
         console.print(f"  INCOMPLETE: {unfinished}", style="bold yellow")
     elif found.complete:
         console.print("  complete: every packet seen is stored", style="green")
+    elif found.balanced and found.under_way:
+        console.print(
+            f"  balanced: {found.under_way:,} packets are under way between probes and here, or "
+            "their counts are",
+            style="yellow",
+        )
     elif found.balanced:
         console.print("  balanced: every packet has its place, not all are stored", style="yellow")
     else:

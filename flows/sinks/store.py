@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -36,6 +37,7 @@ class StoredCounts:
     units: int = 0
     skipped_units: int = 0
     skipped_packets: int = 0
+    missing: Counter[str] = field(default_factory=Counter)
     lock: Lock = field(default_factory=Lock, repr=False)
 
     def add(self, packets: int, octets: int, *, skipped: bool) -> None:
@@ -48,6 +50,13 @@ class StoredCounts:
                 self.units += 1
                 self.packets += packets
                 self.bytes += octets
+
+    def miss(self, unit: Unit) -> None:
+        """Count what a unit says is missing, but for what was left out on purpose."""
+        with self.lock:
+            for drop in unit.drops:
+                if drop.reason != "sampled_out":
+                    self.missing[drop.reason] += drop.packets
 
 
 class UnitWriter:
@@ -94,6 +103,7 @@ class UnitWriter:
         for number, rows in enumerate(unit_rows.ledger(unit)):
             self._insert(unit, "ledger", rows, number)
         self._insert(unit, "commits", commit, 0)
+        self._counts.miss(unit)
         self._counts.add(packets, octets, skipped=False)
 
     def _note_position(self, unit: Unit) -> None:

@@ -158,7 +158,7 @@ def test_bad_messages_are_kept_apart(kafka_broker: Broker, tmp_path: Path) -> No
             log.append(good[number])
         log += [bad[4 * number + n] for n in range(4)]
     produce(kafka_broker, job.topic, [Sent(0, value) for value in log])
-    _, err = job.finish(workers=2)
+    _, err = job.finish(3, workers=2)
     lost = np.concatenate([sent[number][1] for number in (100, 101)])
     gap = len(sent[200][1])
     kept = np.concatenate([part for n, (_, part) in enumerate(sent) if n not in (100, 101, 200)])
@@ -224,7 +224,7 @@ def test_what_kafka_no_longer_has_is_told(kafka_broker: Broker, tmp_path: Path) 
     assert "no longer in Kafka" in one_line(err)
     assert "OUT_OF_RANGE=earliest" in err
     job.settings["KAFKA__OUT_OF_RANGE"] = "earliest"
-    job.finish(workers=2)
+    job.finish(3, workers=2)
     # The pane of the fourth message was open, so it went with the three that were never read.
     lost = sum(len(part) for _, part in sent[3:7])
     kept = np.concatenate([part for n, (_, part) in enumerate(sent) if not 3 <= n < 7])

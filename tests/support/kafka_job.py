@@ -167,10 +167,10 @@ class KafkaJob:
             raise AssertionError(f"no end within 120 s:\n{out}\n{err}") from None
         return process.returncode, out, err
 
-    def finish(self, **options: Any) -> tuple[str, str]:
-        """Read all there is and stop cleanly; stdout and stderr."""
-        code, out, err = self.run(program=SCRIPT, JOB_ENDS=str(self.partitions), **options)
-        assert code == 0, err
+    def finish(self, code: int = 0, **options: Any) -> tuple[str, str]:
+        """Read all there is and stop cleanly, with this exit code; stdout and stderr."""
+        ended, out, err = self.run(program=SCRIPT, JOB_ENDS=str(self.partitions), **options)
+        assert ended == code, err
         return out, err
 
     def kill(self, where: str, **options: Any) -> bool:
