@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.support import kafka, machine
@@ -137,3 +138,10 @@ def no_settings_from_outside() -> Iterator[None]:
             if name.startswith("NETSPECTRA_") and not name.startswith(RESERVED):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back what a command set up: its stream is closed when the test is over."""
+    yield
+    structlog.reset_defaults()
