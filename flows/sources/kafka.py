@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -66,6 +67,7 @@ class KafkaLog(PacketLog):
         pace: shared by the partitions of the process.
         dead_letters: where messages go that can't be used.
         resolve: fingerprints of schemas by their id in a registry, if there is one.
+        on_answer: called once, when the broker has given what was asked for.
     """
 
     kept = True
@@ -81,6 +83,7 @@ class KafkaLog(PacketLog):
         pace: Pace,
         dead_letters: DeadLetters,
         resolve: Resolve | None = None,
+        on_answer: Callable[[], None] | None = None,
     ) -> None:
         self._properties = properties
         self._topic = topic
@@ -90,6 +93,7 @@ class KafkaLog(PacketLog):
         self._pace = pace
         self._dead_letters = dead_letters
         self._resolve = resolve
+        self._on_answer = on_answer
         self._told_s = -_TELL_EVERY_S
         self._away = False
         self._bad = BadShare(topic)
@@ -127,6 +131,11 @@ class KafkaLog(PacketLog):
             self._pace.note(self._name, accumulator.watermark_ns, caught_up=True)
         elif error.code() not in _PASSING:
             raise self._explain(error)
+        else:
+            return True
+        if self._on_answer is not None:
+            self._on_answer()
+            self._on_answer = None
         return True
 
     def position(self, last_unit: int) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 from flows.errors import UsageError
@@ -72,17 +73,28 @@ def find(
     url = kafka.schema_registry
     resolve = RemoteRegistry(url).resolve if url else None
 
+    def tell(position: Position | None) -> None:
+        where = "the beginning" if position is None else "where the last run stopped"
+        print(
+            f"netspectra: reading topic {kafka.topics.packets} at {found['bootstrap.servers']}, "
+            f"{count} partition{'' if count == 1 else 's'}, from {where}",
+            file=sys.stderr,
+        )
+
     def log_of(number: int) -> Callable[[str | None], PacketLog]:
         def make(recovered: str | None) -> PacketLog:
+            position = choose(store, kafka.topics.packets, str(number), recovered, shape)
             return KafkaLog(
                 found,
                 kafka.topics.packets,
                 number,
                 config=config,
-                position=choose(store, kafka.topics.packets, str(number), recovered, shape),
+                position=position,
                 pace=pace,
                 dead_letters=dead_letters,
                 resolve=resolve,
+                # One of all workers and processes has partition 0, and tells for all.
+                on_answer=partial(tell, position) if number == 0 else None,
             )
 
         return make
