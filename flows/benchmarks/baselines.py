@@ -29,7 +29,7 @@ def avro_wire_bytes(messages: list[bytes]) -> int:
     """Sum of ``wire_bytes``, each message decoded by fastavro, record by record."""
     import fastavro
 
-    schema = registry.load(SUBJECT, 1).definition
+    schema = registry.load(SUBJECT, registry.versions(SUBJECT)[-1]).definition
     total = 0
     for message in messages:
         batch = fastavro.schemaless_reader(io.BytesIO(message[_FRAME_BYTES:]), schema, None)

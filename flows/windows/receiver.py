@@ -103,13 +103,17 @@ class BatchReceiver:
         self._streams: dict[StreamKey, tuple[int, dict[int, str]]] = {}
         self._tenants: set[str] = set(config.tenants)
 
-    def receive(self, header: BatchHeader, packets: Packets, log_time_ns: int) -> None:
+    def receive(
+        self, header: BatchHeader, packets: Packets, log_time_ns: int, *, first: bool = False
+    ) -> None:
         """Take a batch: find what is missing before it, aggregate it, move the watermark.
 
         Args:
             header: of the batch.
             packets: its records.
             log_time_ns: Unix time that the log gives the message.
+            first: it is the first message that the log ever had, so nothing can have been removed
+                before it: what its sender sent earlier is missing.
 
         Raises:
             BadMessage: its times are absurd: its packets are accounted for, but not taken.
@@ -122,7 +126,8 @@ class BatchReceiver:
         if absurd:
             # Such a batch is no sign of life: its probe must not hold the watermark back for it.
             log_time_ns = log_time_ns if known is None else known.log_ns
-        known = known or Sender(header.sequence, header.packets_before, 0)
+        if known is None:
+            known = Sender(0, 0, 0) if first else Sender(header.sequence, header.packets_before, 0)
         if header.sequence < known.next_sequence:
             self.counts.repeats += 1
             self._senders[boot] = known._replace(log_ns=log_time_ns)

@@ -38,7 +38,7 @@ class ResumableReceiver:
             BadMessage: its times are absurd; ``skip`` it.
         """
         before = (self._accumulator.moment(), self.receiver.senders())
-        self.receiver.receive(header, packets, log_time_ns)
+        self.receiver.receive(header, packets, log_time_ns, first=offset == 0)
         self._panes.after(offset, self._accumulator.open_panes(), before)
 
     def skip(self, offset: int) -> None:

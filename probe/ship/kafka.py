@@ -25,6 +25,9 @@ _CONNECTION: Final[Mapping[str, Any]] = {
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "enable.idempotence": True,
     "acks": "all",
+    # One request at a time: in a new topic a broker takes the second message of a producer that
+    # it doesn't know, and the retry of a first one that was refused then counts as a repetition.
+    "max.in.flight.requests.per.connection": 1,
     "compression.type": "lz4",
     "linger.ms": 5,
     "message.timeout.ms": 0,  # never given up

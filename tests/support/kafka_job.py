@@ -190,12 +190,14 @@ class KafkaJob:
 
     def committed(self) -> dict[int, int]:
         """Offsets that the group is at."""
-        from confluent_kafka import Consumer, TopicPartition
+        from confluent_kafka import Consumer, KafkaException, TopicPartition
 
         consumer = Consumer({"bootstrap.servers": self.broker.bootstrap, "group.id": self.group})
         try:
             places = [TopicPartition(self.topic, n) for n in range(self.partitions)]
             return {at.partition: at.offset for at in consumer.committed(places, timeout=20)}
+        except KafkaException:
+            return {}  # a broker that has just come back looks for its groups first
         finally:
             consumer.close()
 

@@ -148,6 +148,17 @@ def test_a_log_that_begins_in_the_middle_is_no_gap() -> None:
     assert log.stored == total(packets[400:])
 
 
+def test_a_log_whose_first_message_is_not_a_probes_first_has_a_gap() -> None:
+    """Nothing was removed before offset 0, so what the probe sent earlier never arrived."""
+    packets = traffic(6, 1000)
+    log = Log()
+    (header, part), *rest = list(batches(packets, 100))[2:]
+    log.receiver.receive(header, part, header.emit_time_ns, first=True)
+    ledger = log.take(rest).end().ledger()
+    n, lost = total(packets), total(packets[:200])
+    assert ledger["transport"] == (n, n - lost, {"gap": lost})
+
+
 def test_the_slowest_active_probe_holds_the_watermark() -> None:
     """Until it says goodbye, however far the others are."""
     packets = traffic(7, 1000)
