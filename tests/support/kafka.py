@@ -106,8 +106,10 @@ class Broker:
         return int((self.directory / f"node-{node}" / "pid").read_text())
 
     def kill(self, node: int = 1) -> None:
-        """End with SIGKILL."""
+        """End with SIGKILL, and wait until its port is free again."""
         os.kill(self.pid(node), signal.SIGKILL)
+        port = int(self.bootstrap.split(",")[node - 1].rpartition(":")[2])
+        wait_until(lambda: script().is_free(port))
 
     def pause(self, node: int = 1) -> None:
         """Stop the process where it is; its connections stay open."""
