@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import Lock
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -23,9 +22,6 @@ from flows.sinks.result_rows import Context
 from flows.sinks.row_store import RowStore as RowStore
 from flows.windows.control import RunControl
 from flows.windows.unit import Unit
-
-POSITION_EVERY_S: Final = 5.0
-"""Seconds between positions that are written for a partition."""
 
 
 @dataclass
@@ -78,14 +74,14 @@ class UnitWriter:
         self._counts = counts
         self._digest = digest
         self._committed: dict[tuple[str, str], set[int]] = {}
-        self._positioned_s: dict[tuple[str, str], float] = {}
 
     def write(self, unit: Unit) -> None:
-        """Store one unit; of one that only moves the watermark just the position."""
+        """Store a unit: what is in it, if anything is, then its position, if it has one."""
         if not unit.empty:
             self._write(unit)
         if unit.position:
-            self._note_position(unit)
+            rows = unit_rows.positions(unit, self._digest)
+            self._store.insert("positions", rows, f"positions/{uuid4().hex}")
 
     def _write(self, unit: Unit) -> None:
         commit = unit_rows.commits(unit)
@@ -105,14 +101,6 @@ class UnitWriter:
         self._insert(unit, "commits", commit, 0)
         self._counts.miss(unit)
         self._counts.add(packets, octets, skipped=False)
-
-    def _note_position(self, unit: Unit) -> None:
-        log, now_s = (unit.topic, unit.partition), time.monotonic()
-        if now_s - self._positioned_s.get(log, -POSITION_EVERY_S) < POSITION_EVERY_S:
-            return
-        self._positioned_s[log] = now_s
-        rows = unit_rows.positions(unit, self._digest)
-        self._store.insert("positions", rows, f"positions/{uuid4().hex}")
 
     def _insert(self, unit: Unit, table: str, rows: pa.Table, chunk: int) -> None:
         if rows.num_rows:

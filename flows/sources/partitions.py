@@ -18,6 +18,9 @@ from flows.windows.partition import PartitionAccumulator
 from flows.windows.unit import Unit
 from probe.errors import ProbeError
 
+POSITION_EVERY_S: Final = 5.0
+"""Seconds between units that tell where to read on."""
+
 _SLICE_S: Final = 0.02
 _PAUSE: Final = timedelta(milliseconds=2)
 
@@ -42,6 +45,7 @@ class LogPartition(StatefulSourcePartition[Unit, str]):
         self._messages = 0
         self._last_unit = self._first_unit = log.last_unit
         self._ended = False
+        self._positioned_s = -POSITION_EVERY_S
         log.open(accumulator)
         # Panes that an earlier run gave out are not given out again.
         self._since_ns = accumulator.closed_ns if log.last_unit >= 0 else 0
@@ -81,8 +85,13 @@ class LogPartition(StatefulSourcePartition[Unit, str]):
     def _given(self, unit: Unit) -> list[Unit]:
         if not unit.empty:
             self._last_unit = unit.offset
-        position = self._log.position(self._last_unit)
-        return [replace(unit, position=position, since_ns=self._since_ns)]
+        unit = replace(unit, since_ns=self._since_ns)
+        # Telling takes dumping all that is known, and waiting for the dead letters.
+        now_s = time.monotonic()
+        if now_s - self._positioned_s >= POSITION_EVERY_S:
+            self._positioned_s = now_s
+            unit = replace(unit, position=self._log.position(self._last_unit))
+        return [unit]
 
     @override
     def next_awake(self) -> datetime | None:

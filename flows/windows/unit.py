@@ -80,7 +80,8 @@ class Unit:
         seen: what probes counted at their capture points in these panes.
         drops: packets known to be missing from these panes.
         sketches: by tenant and task, in order of panes.
-        position: where to read on after this unit, for logs that are kept; else empty.
+        position: where to read on after this unit, for logs that are kept, every few seconds;
+            else empty.
         since_ns: event time before which this run has no sketches: it began there.
     """
 

@@ -138,10 +138,10 @@ def test_bad_messages_are_kept_apart(kafka_broker: Broker, tmp_path: Path) -> No
     """All good ones are counted; each bad one is a dead letter with its place, reason, bytes."""
     job = jobs(kafka_broker, tmp_path / "job")
     rng = np.random.default_rng(7)
-    packets = traffic(3, 3000)
-    sent = list(batches(packets, 6))
+    packets = traffic(3, 6000)
+    sent = list(batches(packets, 3))
     good = [message.value for message in encoded(sent)]
-    bad = {int(place): value for place, value in enumerate(damaged(good, rng, 2000))}
+    bad = {int(place): value for place, value in enumerate(damaged(good, rng, 10_000))}
     # Batches 100 and 101: times that can't be; 200: missing.
     absurd: list[bytes] = []
     log: list[bytes] = []
@@ -156,7 +156,7 @@ def test_bad_messages_are_kept_apart(kafka_broker: Broker, tmp_path: Path) -> No
             absurd.append(log[-1])
         elif number != 200:
             log.append(good[number])
-        log += [bad[4 * number + n] for n in range(4)]
+        log += [bad[5 * number + n] for n in range(5)]
     produce(kafka_broker, job.topic, [Sent(0, value) for value in log])
     _, err = job.finish(3, workers=2)
     lost = np.concatenate([sent[number][1] for number in (100, 101)])
@@ -170,7 +170,8 @@ def test_bad_messages_are_kept_apart(kafka_broker: Broker, tmp_path: Path) -> No
     assert hops["decode"] == (n + bad_packets, n, {"bad_message": bad_packets})
     assert hops["store"] == (n, n, {})
     letters = [decode_dead_letter(message.value()) for message in kafka_broker.messages(job.dlq)]
-    wanted = {o: value for o, value in enumerate(log) if value in {*bad.values(), *absurd}}
+    unusable = {*bad.values(), *absurd}
+    wanted = {offset: value for offset, value in enumerate(log) if value in unusable}
     found = {letter.offset: letter for letter in letters}
     assert found.keys() == wanted.keys()
     for offset, letter in found.items():
