@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from flows.settings.detection import Detectors, RuleBase
 from flows.settings.model import Settings
 
 PREFIX: Final = str(Settings.model_config["env_prefix"])
@@ -16,7 +17,20 @@ DELIMITER: Final = str(Settings.model_config["env_nested_delimiter"])
 Path = tuple[str, ...]
 """Where a setting is: ``("window", "pane")``."""
 
-OPEN: Final = frozenset({("kafka", "properties"), ("networks",)})
+_RULES: Final = tuple(
+    name
+    for name, field in Detectors.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, RuleBase)
+)
+
+OPEN: Final = frozenset(
+    {
+        ("kafka", "properties"),
+        ("networks",),
+        ("detectors", "plugins"),
+        *(("detectors", name, part) for name in _RULES for part in ("where", "unless")),
+    }
+)
 """Settings whose keys the user makes up."""
 
 SECRETS: Final = frozenset({("store",), ("llm", "api_key")})
@@ -29,7 +43,7 @@ def _walk(model: type[BaseModel], path: Path = ()) -> tuple[set[Path], set[Path]
     settings: set[Path] = set()
     sections: set[Path] = set()
     for name, field in model.model_fields.items():
-        here = (*path, name)
+        here = (*path, field.alias or name)
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             sections.add(here)

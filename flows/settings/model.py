@@ -11,8 +11,6 @@ from typing import Annotated, Any, Final, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     field_validator,
@@ -20,6 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from flows.settings.detection import Alerts, Detectors, Rule, check_rules
 from flows.settings.forms import (
     Brokers,
     Points,
@@ -31,6 +30,7 @@ from flows.settings.forms import (
     Tenant,
     Tenants,
 )
+from flows.settings.section import Section
 from flows.settings.tasks import DEFAULT_TASKS, Task, check_tasks
 from flows.settings.units import Count, Duration, Durations, Name, Networks, to_ns
 
@@ -51,12 +51,6 @@ HASH_SEED: Final = 0x6E65747370656374
 
 DEMO: Final = {"tenant": "demo", "store": "chdb:netspectra-demo"}
 """Defaults of demo traffic, so that it never mixes with real data."""
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, and nothing unknown in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Probe(Section):
@@ -249,6 +243,9 @@ class Settings(BaseSettings):
         max_tenants: More of them count under ``_other``.
         tasks: What is computed; a list replaces the default one.
         networks: Names of address ranges; added to the defaults, same names replaced.
+        detectors: The detectors that run by default, and how.
+        rules: Rules of the user's own, on tasks or detectors.
+        alerts: What happens to what the rules find.
         seed: Seed of all hashes.
         again: What to do with a capture that is stored already.
     """
@@ -267,6 +264,9 @@ class Settings(BaseSettings):
     window: Window = Window()
     tasks: Annotated[tuple[Task, ...], AfterValidator(check_tasks)] = DEFAULT_TASKS
     networks: dict[Name, Networks] = {"internal": INTERNAL}
+    detectors: Detectors = Detectors()
+    rules: Annotated[tuple[Rule, ...], AfterValidator(check_rules)] = ()
+    alerts: Alerts = Alerts()
     capture: Capture = Capture()
     demo: Demo = Demo()
     seed: Annotated[int, Field(ge=0, lt=2**64)] = HASH_SEED

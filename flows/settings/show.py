@@ -18,7 +18,7 @@ def dump(settings: Settings, origins: dict[Path, Origin] | None = None) -> str:
         settings: What to write.
         origins: With it, each line says where its value came from.
     """
-    tree = settings.model_dump(mode="json")
+    tree = settings.model_dump(mode="json", by_alias=True)
     for task, definition in zip(settings.tasks, tree["tasks"], strict=True):
         # Only what matters to the task's type, and what was given.
         keep = {"name", "type", *task.model_fields_set}

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 WANTED_DURATION: Final = "a duration such as 500ms, 2s, 10m or PT2S"
 WANTED_COUNT: Final = "a whole number such as 500000, 500k or 4M"
+WANTED_QUANTITY: Final = "a number such as 100, 2.5k, 10Gbps, 500kpps or 0.1%"
 WANTED_LIST: Final = "a list, or text such as a,b"
 
 _UNITS: Final = {
@@ -30,6 +31,10 @@ _ISO: Final = re.compile(
     r"P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
 )
 _MULTIPLES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_LARGE: Final = {**_MULTIPLES, "t": 10**12}
+_QUANTITY: Final = re.compile(
+    r"(\d[\d_]*(?:\.\d+)?)\s*([kmgt]?)\s*(bps|bit/s|pps|/s|%|)", re.IGNORECASE
+)
 _COUNT: Final = re.compile(r"(\d[\d_]*)\s*([kmg]?)", re.IGNORECASE)
 
 
@@ -83,6 +88,31 @@ def parse_count(value: Any) -> int:
     raise ValueError(WANTED_COUNT)
 
 
+def parse_quantity(value: Any) -> float:
+    """Read ``10Gbps`` (bits), ``500kpps``, ``2.5M``, ``0.1%`` (a share), ``100``; in base units.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and (match := _QUANTITY.fullmatch(value.strip())):
+        number = float(match[1].replace("_", ""))
+        return number / 100 if match[3] == "%" else number * _LARGE[match[2].lower()]
+    raise ValueError(WANTED_QUANTITY)
+
+
+def parse_values(value: Any) -> tuple[str, ...]:
+    """Read one value or a list of them, as text.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (str(value),)
+    return tuple(str(each) for each in parse_list(value))
+
+
 def parse_list(value: Any) -> tuple[Any, ...]:
     """Read a list or its text form ``a,b``; the empty text is the empty list.
 
@@ -134,6 +164,10 @@ Duration = Annotated[
     timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
 ]
 Count = Annotated[int, BeforeValidator(parse_count)]
+Quantity = Annotated[float, BeforeValidator(parse_quantity)]
+"""A number in base units: bits or packets per second, a share, a count."""
+
+Values = Annotated[tuple[str, ...], BeforeValidator(parse_values)]
 Durations = Annotated[tuple[Duration, ...], BeforeValidator(parse_list)]
 Name = Annotated[str, BeforeValidator(parse_name)]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_list)]

@@ -26,7 +26,7 @@ def rows(table: str, **columns: Any) -> pa.Table:
     arrays = []
     for field in schema:
         value = columns.get(field.name, _ordinary(field))
-        values = value if isinstance(value, list) else [value] * n
+        values = value if isinstance(value, list) and field.name in columns else [value] * n
         if pa.types.is_map(field.type):
             values = [list(entries.items()) for entries in values]
         arrays.append(pa.array(values, field.type))
@@ -34,14 +34,16 @@ def rows(table: str, **columns: Any) -> pa.Table:
 
 
 def _ordinary(field: pa.Field) -> Any:
-    if field.name in ("direction", "hop", "ranked_by", "state"):
-        return 1
+    if field.type == pa.int8():
+        return 1  # of an enumeration
     if field.name == "window_start":
         return T0_MS
     if field.type == pa.binary(16):
         return address("10.0.0.1")
     if field.type == pa.binary(6):
         return bytes(6)
+    if pa.types.is_list(field.type):
+        return []
     if pa.types.is_map(field.type):
         return {}
     if pa.types.is_boolean(field.type):
