@@ -52,6 +52,8 @@ class Reading:
         expected: usual range as text, for detectors that learn one.
         summary: a sentence for people.
         probe: that it is about, if any.
+        severity: instead of the rule's, for what is less certain than usual.
+        below: whether it is too little that is wrong: the upper bound must be under the threshold.
     """
 
     key: Hashable
@@ -65,6 +67,18 @@ class Reading:
     expected: str = ""
     summary: str = ""
     probe: str = ""
+    severity: Severity | None = None
+    below: bool = False
+
+    def over(self, share: float = 1.0) -> bool:
+        """Whether it is on the wrong side of its threshold, whatever its true value is.
+
+        Args:
+            share: of the threshold that is asked for, for entities that were over it before.
+        """
+        if self.below:
+            return self.upper <= self.threshold / share
+        return self.lower >= self.threshold * share
 
 
 @dataclass(frozen=True)
