@@ -12,6 +12,12 @@ from flows.storage.tables import SCHEMAS
 HOPS: Final = {"capture": 1, "transport": 2, "decode": 3, "window": 4, "store": 5}
 RANKINGS: Final = {"packets": 1, "bytes": 2}
 LOAD_STATES: Final = {"running": 1, "finished": 2, "incomplete": 3}
+ALERT_EVENTS: Final = {
+    "pending": 1, "fired": 2, "updated": 3, "resolved": 4, "muted": 5, "dropped": 6,
+}  # fmt: skip
+ALERT_ACTIONS: Final = {"ack": 1, "close": 2}
+VERDICTS: Final = {"none": 0, "true_positive": 1, "false_positive": 2, "benign": 3}
+DELIVERY_STATES: Final = {"delivered": 1, "refused": 2, "superseded": 3}
 
 PER_PROBE: Final = ("flows", "totals", "ledger", "flows_1m", "flows_1h")
 """Additive tables whose rows belong to a probe."""
