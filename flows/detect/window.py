@@ -36,18 +36,19 @@ class ProbeFacts:
         tenant: of the probe.
         probe: its name.
         pane: number of the pane.
-        seen: packets that reached its capture point, or were read of it.
-        dropped: packets missing, by ``hop:reason``.
-        alive: whether it said that it is there, also without packets.
-        ended: whether it said goodbye.
+        arrived: packets that came all the way.
+        dropped: packets missing, by ``hop:reason``; not those sampled out.
+        alive: whether it was there at the pane's end, with packets or without. A capture file
+            never is: nothing more is expected of it.
+        ended: whether it said goodbye in the pane.
     """
 
     tenant: str
     probe: str
     pane: int
-    seen: int = 0
+    arrived: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
-    alive: bool = True
+    alive: bool = False
     ended: bool = False
 
 

@@ -42,9 +42,9 @@ from flows.kernels.layout import (
     T_UDP,
 )
 from flows.sinks.columns import names, times_ms, times_ns, words_binary
-from flows.sinks.ledger import hops
 from flows.storage.rows import HOPS, build
 from flows.storage.tables import MAX_INSERT_ROWS
+from flows.windows.ledger import hops
 from flows.windows.unit import Unit
 
 Words = npt.NDArray[np.uint64]

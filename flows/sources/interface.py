@@ -47,7 +47,7 @@ class InterfaceLog(PacketLog):
     def open(self, accumulator: PartitionAccumulator) -> None:
         """Register the one stream; its watermark is the capture's clock."""
         self._number = accumulator.add_stream(self._stream)
-        accumulator.advance(_SOURCE, self._capture.watermark_ns())
+        accumulator.advance(_SOURCE, self._capture.watermark_ns(), self._number)
 
     def read_message(self, accumulator: PartitionAccumulator) -> bool:
         """Take what waits; False when the capture was detached and nothing is left."""
@@ -60,13 +60,13 @@ class InterfaceLog(PacketLog):
             self.progress.bytes += int(packets["wire_bytes"].sum(dtype=np.uint64))
         watermark_ns = self._capture.watermark_ns()
         self.progress.event_time_ns = watermark_ns
-        accumulator.advance(_SOURCE, watermark_ns)
+        accumulator.advance(_SOURCE, watermark_ns, self._number)
         if time.monotonic() - self._counted_s >= _COUNT_EVERY_S:
             self._count(accumulator, watermark_ns)
         if self.waiting and self._detached:
             self._count(accumulator, watermark_ns)
             self._note_losses()
-            accumulator.release(_SOURCE)
+            accumulator.goodbye(_SOURCE)
             return False
         return True
 

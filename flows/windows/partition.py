@@ -12,7 +12,7 @@ from flows.windows.flow_table import FlowTable, Words
 from flows.windows.networks import Networks
 from flows.windows.sampling import UNSAMPLED, Sampling
 from flows.windows.tasks import Task
-from flows.windows.unit import END_OF_TIME_NS, Drop, Seen, Stream, Unit
+from flows.windows.unit import END_OF_TIME_NS, Drop, Goodbye, Seen, Stream, Unit
 from schemas.record import Packets, as_words
 
 Hop = Literal["capture", "transport", "decode"]
@@ -30,6 +30,8 @@ class Moment:
         boundary: first pane that is not closed; None before the first message.
         seen: counted at capture points, in panes that are not closed.
         drops: known to be missing, in panes that are not closed.
+        probes: streams of the sources that are live probes and have not said goodbye.
+        goodbyes: those said in panes that are not closed.
     """
 
     watermarks: Mapping[Hashable, int]
@@ -38,6 +40,8 @@ class Moment:
     boundary: int | None
     seen: tuple[Seen, ...]
     drops: tuple[Drop, ...]
+    probes: Mapping[Hashable, int]
+    goodbyes: tuple[Goodbye, ...]
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class PartitionAccumulator:
         self.ended = False
         self._seen: list[Seen] = []
         self._drops: list[Drop] = []
+        self._probes: dict[Hashable, int] = {}
+        self._goodbyes: list[Goodbye] = []
         self._feed = TaskFeed(
             tasks,
             networks,
@@ -140,6 +146,8 @@ class PartitionAccumulator:
             self._boundary,
             tuple(self._seen),
             tuple(self._drops),
+            dict(self._probes),
+            tuple(self._goodbyes),
         )
 
     def restore(self, moment: Moment) -> None:
@@ -149,17 +157,21 @@ class PartitionAccumulator:
         self._watermark_ns = moment.watermark_ns
         self._boundary = moment.boundary
         self._seen, self._drops = list(moment.seen), list(moment.drops)
+        self._probes, self._goodbyes = dict(moment.probes), list(moment.goodbyes)
 
     def open_panes(self) -> list[int]:
         """Numbers of the panes that hold packets."""
         return self._table.open_panes()
 
-    def advance(self, source: Hashable, watermark_ns: int) -> None:
+    def advance(self, source: Hashable, watermark_ns: int, probe: int | None = None) -> None:
         """Promise that ``source`` brings nothing older, and let it hold the watermark back.
 
         A source is a capture file, or one start of a probe. It holds the partition's watermark
-        at the greatest time promised, less the lateness, until it is released.
+        at the greatest time promised, less the lateness, until it is released. A live probe
+        names its stream: more is expected of it until its goodbye.
         """
+        if probe is not None:
+            self._probes[source] = probe
         known = self._watermarks.get(source, 0)
         self._watermarks[source] = max(known, watermark_ns - self._config.lateness_ns)
 
@@ -171,6 +183,19 @@ class PartitionAccumulator:
         promised = self._watermarks.pop(source, None)
         if promised is not None:
             self._released_ns = max(self._released_ns, promised + self._config.lateness_ns)
+
+    def goodbye(self, source: Hashable) -> None:
+        """Release a live probe that says that it brings no more packets."""
+        known_ns = self._watermarks.get(source, self._watermark_ns)
+        last_pane = (known_ns + self._config.lateness_ns - 1) // self._config.pane_ns
+        self.release(source)
+        stream = self._probes.pop(source, None)
+        if stream is not None:
+            self._goodbyes.append(Goodbye(stream, last_pane))
+
+    def forget(self, source: Hashable) -> None:
+        """Expect nothing more of a probe that fell silent."""
+        self._probes.pop(source, None)
 
     def slowest(self) -> Hashable | None:
         """The source to read next: the one that holds the watermark back; None without any."""
@@ -224,6 +249,7 @@ class PartitionAccumulator:
     def end(self, offset: int) -> Unit:
         """There are no more messages: all that is left, as the unit at ``offset``."""
         self._watermark_ns = END_OF_TIME_NS
+        self._probes.clear()
         self.ended = True
         return self._close(offset, END_OF_TIME_NS // self._config.pane_ns + 1)
 
@@ -235,6 +261,10 @@ class PartitionAccumulator:
         drops = tuple(drop for drop in self._drops if drop.pane < boundary)
         self._seen = [each for each in self._seen if each.pane >= boundary]
         self._drops = [drop for drop in self._drops if drop.pane >= boundary]
+        goodbyes = tuple(each for each in self._goodbyes if each.pane < boundary)
+        self._goodbyes = [each for each in self._goodbyes if each.pane >= boundary]
+        alive = {number for source, number in self._probes.items() if source in self._watermarks}
+        silent = set(self._probes.values()) - alive
         return Unit(
             topic=self._topic,
             partition=self._partition,
@@ -249,6 +279,9 @@ class PartitionAccumulator:
             seen=seen,
             drops=drops,
             sketches=self._feed.take(boundary, self._sampled(closed.totals)),
+            alive=tuple(sorted(alive)),
+            silent=tuple(sorted(silent)),
+            goodbyes=goodbyes,
         )
 
     def _sampled(self, totals: Words) -> dict[tuple[str, int], Sampling]:

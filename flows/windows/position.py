@@ -17,7 +17,7 @@ from flows.windows.partition import Moment
 from flows.windows.receiver import Senders, StreamKey
 from flows.windows.receiver_state import dump_moment, dump_senders, load_moment, load_senders
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class PositionError(ValueError):

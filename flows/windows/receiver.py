@@ -153,9 +153,9 @@ class BatchReceiver:
                 self._accumulator.absorb(packets, stream)
             self.counts.batches += 1
             self.counts.packets += count
-            self._accumulator.advance(boot, header.watermark_ns)
+            self._accumulator.advance(boot, header.watermark_ns, stream)
         if header.goodbye:
-            self._accumulator.release(boot)
+            self._accumulator.goodbye(boot)
         if absurd:
             raise BadMessage(absurd)
 
@@ -206,6 +206,7 @@ class BatchReceiver:
                 self._accumulator.release(boot)
             if silent_ns > _FORGET_NS:
                 del self._senders[boot]
+                self._accumulator.forget(boot)
 
     def _stream(self, header: BatchHeader) -> int:
         tenant = self._accepted(header.tenant)

@@ -8,7 +8,7 @@ from typing import Any
 from flows.windows.capture_totals import CaptureTotals
 from flows.windows.partition import Moment
 from flows.windows.receiver import Sender, Senders
-from flows.windows.unit import Drop, Seen
+from flows.windows.unit import Drop, Goodbye, Seen
 
 
 def dump_moment(moment: Moment) -> list[Any]:
@@ -20,12 +20,14 @@ def dump_moment(moment: Moment) -> list[Any]:
         moment.boundary,
         [[each.stream, each.pane, each.packets] for each in moment.seen],
         [[d.stream, d.pane, d.reason, d.packets, d.hop] for d in moment.drops],
+        [[_dump_boot(source), stream] for source, stream in moment.probes.items()],
+        [[each.stream, each.pane] for each in moment.goodbyes],
     ]
 
 
 def load_moment(state: list[Any]) -> Moment:
     """Read what ``dump_moment`` wrote."""
-    watermarks, released_ns, watermark_ns, boundary, seen, drops = state
+    watermarks, released_ns, watermark_ns, boundary, seen, drops, probes, goodbyes = state
     return Moment(
         {_load_boot(source): ns for source, ns in watermarks},
         released_ns,
@@ -33,6 +35,8 @@ def load_moment(state: list[Any]) -> Moment:
         boundary,
         tuple(Seen(*each) for each in seen),
         tuple(Drop(*each) for each in drops),
+        {_load_boot(source): stream for source, stream in probes},
+        tuple(Goodbye(*each) for each in goodbyes),
     )
 
 

@@ -63,6 +63,14 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Goodbye:
+    """A probe said that nothing more will come, in this pane."""
+
+    stream: int
+    pane: int
+
+
+@dataclass(frozen=True)
 class Unit:
     """Panes that a message closed, with late packets of older panes.
 
@@ -83,6 +91,9 @@ class Unit:
         position: where to read on after this unit, for logs that are kept, every few seconds;
             else empty.
         since_ns: event time before which this run has no sketches: it began there.
+        alive: streams of probes that were there when the panes closed, with packets or without.
+        silent: streams of probes that are not, though they didn't say goodbye.
+        goodbyes: those said in these panes.
     """
 
     topic: str
@@ -100,6 +111,9 @@ class Unit:
     sketches: Mapping[tuple[str, str], list[PaneSketch]]
     position: str = ""
     since_ns: int = 0
+    alive: tuple[int, ...] = ()
+    silent: tuple[int, ...] = ()
+    goodbyes: tuple[Goodbye, ...] = ()
 
     @property
     def empty(self) -> bool:

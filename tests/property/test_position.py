@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.sinks.ledger import hops
+from flows.detect.probe_facts import facts
 from flows.windows.fields import FieldList
+from flows.windows.ledger import hops
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.position import VERSION, Position, PositionError
@@ -93,13 +94,14 @@ class Reader:
 
 
 def content(unit: Unit) -> Any:
-    """All that is stored of a unit, and what its sketches say."""
+    """All that is stored of a unit, what its sketches say, and who was there."""
     return (
         unit.offset,
         unit.watermark_ns,
         unit.entries.tobytes(),
         unit.totals.tobytes(),
         sorted(map(repr, hops(unit))),
+        facts(unit),
         [(s.tenant, s.probe, s.sampling_rate, dict(s.interfaces)) for s in unit.streams],
         {
             key: [(pane.pane, pane.packets, pane.sketch.estimate()) for pane in panes]  # type: ignore[union-attr]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flows.kernels.layout import T_PACKETS
-from flows.sinks.ledger import hops
 from flows.sources.interface import InterfaceLog
 from flows.sources.partitions import LogPartition
 from flows.windows.control import RunControl
+from flows.windows.ledger import hops
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.unit import END_OF_TIME_NS, Stream, Unit

@@ -16,7 +16,7 @@ SHAPE = shaping_digest(Settings())
 
 
 def place(offset: int, last_unit: int) -> Position:
-    return Position(offset, last_unit, Moment({}, 0, 0, None, (), ()), {}, (), ())
+    return Position(offset, last_unit, Moment({}, 0, 0, None, (), (), {}, ()), {}, (), ())
 
 
 @dataclass

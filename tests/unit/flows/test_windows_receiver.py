@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.kernels.layout import T_PACKETS
-from flows.sinks.ledger import hops
+from flows.windows.ledger import hops
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.receiver import BadMessage, BatchReceiver, ReceiverConfig
