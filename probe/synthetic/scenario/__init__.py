@@ -9,7 +9,7 @@ A scenario is data, and deterministic. Its packets come in time order, in chunks
         duration_s=900,
         background=Background(packets_per_second=5_000),
         attacks=(
-            HostScan(start_s=60, duration_s=600, hosts_per_second=100 / 600),
+            HostScan(start_s=0, duration_s=600, hosts_per_second=100 / 600),
             LargeAnswers(start_s=0, duration_s=900),
         ),
     )
@@ -23,9 +23,10 @@ reaches a threshold, so a detection can be judged by its delay:
         crossed_ns = label.crossing_ns(threshold=100, horizon_ns=600 * 10**9)
         late = alert.fired_ns - crossed_ns  # None where no horizon reaches the threshold
 
-For a rate of 1,000 SYN/s in panes of 2 s it is ``crossing_ns(2_000, 2 * 10**9)``; other counts
-than the detector's first one have names (``label.metrics``). The count is that of the planted
-packets: it is the entity's whole count unless the entity was given an address that others use.
+A slow attack that straddles the edge of two horizons may reach its threshold in neither: mind
+where it starts. For a rate of 1,000 SYN/s in panes of 2 s give 2,000 and 2 * 10**9. Counts other
+than the detector's first one have names (``label.metrics``). What is counted are the planted
+packets: all that the entity has, unless it was given an address that others use.
 
 An alert that matches no label is a false positive, except that each attack may rightly trip the
 detectors in ``label.related`` as well. Detectors get to know ``scenario.networks``. Intensity is

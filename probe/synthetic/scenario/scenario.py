@@ -34,8 +34,9 @@ class Scenario:
 
     seed: int = 1
     """0 to 2**64 - 1."""
-    start_ns: int = 1_700_000_000_000_000_000
-    """Unix time at which it starts; the default is a Tuesday, 22:13:20 UTC."""
+    start_ns: int = 1_699_999_800_000_000_000
+    """Unix time at which it starts; the default is a Tuesday, 22:10 UTC, where a horizon of 600 s
+    begins."""
     duration_s: float = 600.0
     background: Background | None = field(default_factory=Background)
     """None for nothing but what is planted."""

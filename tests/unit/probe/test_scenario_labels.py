@@ -70,7 +70,7 @@ INTENSITIES: tuple[Planted, ...] = (
     ManyConnections(duration_s=60),
     FewBusyClients(connections_per_second=10),
     LargeAnswers(queries_per_second=30),
-    NightlyBackup(usual_packets_per_second=5, hour=22.22, minutes=2),
+    NightlyBackup(usual_packets_per_second=5, hour=22.18, minutes=2),
 )
 
 
@@ -112,6 +112,17 @@ def test_a_count_begins_anew_with_each_window() -> None:
     assert 109 * S <= crossed_ns - start_ns <= 110 * S
     assert label.crossing_ns(250, 600 * S) is not None
     assert label.crossing_ns(251, 600 * S) is None
+
+
+def test_a_slow_scan_crosses_in_its_horizon_only_if_it_fits_in_it() -> None:
+    """A hundred hosts in ten minutes are a hundred in one horizon only from its beginning on."""
+    scan = {"hosts_per_second": 100 / 600, "duration_s": 600}
+    attacks = (HostScan(start_s=0, **scan), HostScan(start_s=300, **scan))
+    scenario = Scenario(duration_s=1200, background=None, attacks=attacks)
+    aligned, straddling = (label.crossing_ns(100, 600 * S) for label in scenario.labels)
+    assert aligned is not None
+    assert 594 * S <= aligned - scenario.start_ns < 600 * S
+    assert straddling is None
 
 
 def test_each_detector_has_an_attack_and_metrics() -> None:
