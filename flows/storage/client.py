@@ -54,6 +54,33 @@ def ask(path: Path, sql: str, fmt: str, timeout_s: float = 120) -> Iterator[byte
         connection.close()
 
 
+def post(path: Path, target: str, body: bytes, timeout_s: float = 60) -> None:
+    """Have the owner do something.
+
+    Args:
+        path: the owner's socket.
+        target: what, a path of its HTTP form.
+        body: JSON.
+        timeout_s: silence of the owner after which to give up.
+
+    Raises:
+        ConnectionError, FileNotFoundError: nobody answers at the socket.
+        StoreError: the owner refused, or ended without an answer.
+    """
+    connection = _Connection(path, timeout_s)
+    try:
+        connection.request("POST", target, body=body)
+        response = connection.getresponse()
+        answer = response.read().decode(errors="replace").strip()
+    except (http.client.HTTPException, TimeoutError) as e:
+        msg = "the job that owns the store gave no answer; look whether it was done"
+        raise StoreError(msg) from e
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise StoreError(answer)
+
+
 def alive(path: Path) -> bool:
     """Whether an owner answers at the socket."""
     connection = _Connection(path, 5)

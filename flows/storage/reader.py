@@ -135,6 +135,19 @@ def open_for_reading(setting: str, limits: Limits | None = None) -> Reader:
     address = parse(setting)
     if not isinstance(address, ChdbAddress):
         return ServerReader(Server(address))
+    reached = reach(address)
+    if isinstance(reached, Path):
+        return SocketReader(reached)
+    return EngineReader(reached, limits or Limits())
+
+
+def reach(address: ChdbAddress) -> Engine | Path:
+    """An embedded store's engine, opened in this process, or the socket of the job that owns it.
+
+    Raises:
+        StoreOwned: another process that doesn't serve has the store, and doesn't end.
+        StoreError: there is no store, its schema is missing, or it can't be opened.
+    """
     directory = address.directory
     if not Engine.present(directory) and not (directory / "metadata").is_dir():
         msg = f"there is no store in {directory} yet; run `netspectra run` first, or name another"
@@ -147,7 +160,7 @@ def open_for_reading(setting: str, limits: Limits | None = None) -> Reader:
         except StoreOwned:
             path = socket_path(directory)
             if client.alive(path):
-                return SocketReader(path)
+                return path
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
@@ -161,4 +174,4 @@ def open_for_reading(setting: str, limits: Limits | None = None) -> Reader:
             )
             raise StoreError(msg)
         undo.pop_all()
-    return EngineReader(engine, limits or Limits())
+    return engine

@@ -1,7 +1,9 @@
 """Serves an embedded store to other processes while a job owns it.
 
 ClickHouse's HTTP form on a Unix socket in the store's directory, for its user only (0600).
-Statements are checked by ``statements`` and run by the engine as ``readonly``, with limits.
+Statements are checked by ``statements`` and run by the engine as ``readonly``, with limits. What
+people do with alerts comes in the same way, as ``POST /alerts/<action>`` with a JSON object, and
+is checked by ``alert_writes``; nothing else can be changed.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from flows.errors import StoreError
-from flows.storage.embedded import Engine, Limits
+from flows.errors import StoreError, UsageError
+from flows.storage.alert_writes import ACTIONS, MAX_ACTION_BYTES, Action, read, write
+from flows.storage.embedded import Engine, Limits, faults, one_line
 
 SOCKET_NAME: Final = "netspectra.sock"
 NOTE_NAME: Final = "netspectra.sock.path"
@@ -97,14 +100,33 @@ class _Handler(BaseHTTPRequestHandler):
         except (OSError, ValueError):
             self.close_connection = True
 
-    do_POST = do_GET
+    def do_POST(self) -> None:
+        """Answer a statement, or do something with an alert."""
+        name = re.fullmatch(r"/alerts/(\w{1,40})", self.path)
+        if name is None:
+            self.do_GET()
+            return
+        try:
+            body = self._body(MAX_ACTION_BYTES)
+            if name[1] not in ACTIONS:
+                raise _Answer(404, f"alerts have no action {name[1]}, but {', '.join(ACTIONS)}")
+            self.server.reads.act(read(name[1], body.encode()))
+            self._send(200, b"Ok.\n", "TabSeparated")
+        except _Answer as e:
+            self._fail(e.status, str(e))
+        except UsageError as e:
+            self._fail(400, str(e))
+        except StoreError as e:
+            self._fail(status_of(str(e)), str(e))
+        except (OSError, ValueError):
+            self.close_connection = True
 
-    def _body(self) -> str:
+    def _body(self, most_bytes: int = MAX_STATEMENT_BYTES) -> str:
         if self.headers.get("Transfer-Encoding"):
             self.close_connection = True
             raise _Answer(411, "Code: 381. DB::Exception: send a Content-Length")
         size = self.headers.get("Content-Length", "0")
-        if not size.isdecimal() or int(size) > MAX_STATEMENT_BYTES:
+        if not size.isdecimal() or int(size) > most_bytes:
             self.close_connection = True
             raise _Answer(413, "Code: 62. DB::Exception: the statement is too long")
         try:
@@ -211,6 +233,17 @@ class ReadServer:
         """Run a reader's statement once a slot is free; see ``Engine.read``."""
         named, pieces = self._engine.read(sql, fmt, self._limits, parameters)
         return named, self._in_slot(pieces)
+
+    def act(self, action: Action) -> None:
+        """Write down what somebody does with an alert.
+
+        Raises:
+            StoreError: the engine refused it; its message.
+        """
+        try:
+            write(self._engine, action)
+        except faults() as e:
+            raise StoreError(one_line(e)) from e
 
     def _in_slot(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         if not self._slots.acquire(timeout=_WAIT_S):
