@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from flows.kernels.classes import ATTEMPT, INITIATED, REFLECTED, SYN, classify
 from flows.kernels.group import group_sum
 from flows.kernels.layout import BYTES, KIND, PACKETS, PANE, PORTS, STREAM_SHIFT
 from flows.kernels.project import hash_fields, project_fields
@@ -17,13 +18,20 @@ from flows.sketches.superspread import SuperSpread
 from flows.windows.fields import FieldList
 from flows.windows.networks import Networks
 from flows.windows.sampling import UNSAMPLED, Sampling
-from flows.windows.tasks import PaneSketch, Sketch, Task
+from flows.windows.tasks import PaneSketch, Sketch, Task, Where
 
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Group = tuple[str, int]
 """Tenant and pane."""
 
+_CLASSES: Final[Mapping[Where, int]] = {
+    "attempts": ATTEMPT,
+    "initiated": INITIATED,
+    "syn": SYN,
+    "reflected": REFLECTED,
+}
+_JUDGED_ONCE: Final = np.uint8(ATTEMPT | INITIATED)
 _DIRECTION_SHIFT: Final = np.uint64(8)
 _ETH_TYPE_SHIFT: Final = np.uint64(48)
 _IPV4: Final = np.uint64(0x0800)
@@ -84,6 +92,7 @@ class TaskFeed:
         directions_of: directions of a stream number that count (codes of the packet record),
             or None for all.
         tenant_of: tenant of a stream number.
+        reflector_ports: UDP ports for the class of reflected flows.
     """
 
     def __init__(
@@ -94,6 +103,7 @@ class TaskFeed:
         seed: int,
         directions_of: Callable[[int], frozenset[int] | None],
         tenant_of: Callable[[int], str],
+        reflector_ports: Collection[int] = (),
     ) -> None:
         self._tasks = tasks
         self._keys = {task.key for task in tasks}
@@ -106,6 +116,9 @@ class TaskFeed:
         self._seed = seed
         self._directions_of = directions_of
         self._tenant_of = tenant_of
+        self._classed = any(task.where for task in tasks)
+        self._reflector_ports = np.zeros(1 << 16, np.bool_)
+        self._reflector_ports[list(reflector_ports)] = True
         self._sketches: dict[Group, list[Sketch]] = {}
         self._packets: dict[Group, int] = {}
 
@@ -127,8 +140,35 @@ class TaskFeed:
         addressed = flows
         if not is_ip.all():
             addressed = self._batch(entries, packets, octets, keep & is_ip)
+        batches: dict[Where, _Batch] = {}
+        if self._classed:
+            classes = self._classify(entries, fed)
         for number, task in enumerate(self._tasks):
-            self._feed_task(number, addressed if task.ip_only else flows)
+            if not task.where:
+                self._feed_task(number, addressed if task.ip_only else flows)
+                continue
+            if task.where not in batches:
+                chosen = keep & is_ip & (classes & _CLASSES[task.where] != 0)
+                whole = len(addressed.packets) == np.count_nonzero(chosen)
+                batches[task.where] = (
+                    addressed if whole else self._batch(entries, packets, octets, chosen)
+                )
+            self._feed_task(number, batches[task.where])
+
+    def _classify(self, entries: Words, fed: Words | None) -> npt.NDArray[np.uint8]:
+        """Classes of flows, by their numbers of ``flows.kernels.classes``.
+
+        What began, and what came to nothing, is judged once: when the pane overflows and a flow
+        is fed for the first time. Later its answer may be folded away.
+        """
+        streams = int(entries[:, KIND].max(initial=0) >> STREAM_SHIFT) + 1
+        tenants = [self._tenant_of(stream) for stream in range(streams)]
+        owners = np.array([tenants.index(tenant) for tenant in tenants], np.uint64)
+        classes = np.empty(len(entries), np.uint8)
+        classify(entries, owners, self._reflector_ports, classes)
+        if fed is not None:
+            classes[fed[:, 0] > 0] &= ~_JUDGED_ONCE
+        return classes
 
     def _counted(self, kinds: Words) -> Mask:
         """Which entries went a way that counts, by their words ``kind`` (n,)."""

@@ -54,6 +54,7 @@ class WindowConfig:
         max_flows: flows kept per pane and partition; more are folded.
         seed: of all hashes.
         directions: directions that tasks count; None leaves it to each stream.
+        reflector_ports: UDP ports of which answers can be reflected.
     """
 
     pane_ns: int = 2_000_000_000
@@ -61,6 +62,7 @@ class WindowConfig:
     max_flows: int = 500_000
     seed: int = 0x6E65747370656374
     directions: frozenset[int] | None = None
+    reflector_ports: frozenset[int] = frozenset()
 
 
 class PartitionAccumulator:
@@ -105,6 +107,7 @@ class PartitionAccumulator:
             seed=config.seed,
             directions_of=self._directions_of,
             tenant_of=lambda number: self._streams[number].tenant,
+            reflector_ports=config.reflector_ports,
         )
         self._table = FlowTable(
             pane_ns=config.pane_ns,

@@ -17,6 +17,9 @@ Sketch = Distinct | Frequency | SuperSpread
 
 NO_FIELDS: Final = FieldList(())
 
+Where = Literal["", "attempts", "initiated", "syn", "reflected"]
+"""Which flows a task counts: all, or those of a class (``flows.kernels.classes``)."""
+
 _ADDRESSES: Final = frozenset({"src_addr", "dst_addr", "src_net", "dst_net"})
 
 
@@ -44,6 +47,7 @@ class Task:
         share: a frequency task also lists every key above this share of the total.
         lg_k: size of a distinct task's sketch, binary logarithm of its rows.
         memory_bytes: of a spread task's sketch.
+        where: which flows are counted.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Task:
     share: float = 0.01
     lg_k: int = 12
     memory_bytes: int = 1 << 20
+    where: Where = ""
 
     @property
     def ip_only(self) -> bool:

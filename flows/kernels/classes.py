@@ -1,0 +1,307 @@
+"""What flows of a pane say of the connections behind them, for tasks that count only some flows.
+
+=========== =====================================================================
+class       flows
+=========== =====================================================================
+`ATTEMPT`   a try of a connection that did not come about in this pane
+`SYN`       TCP that asks for a connection and has none: SYN without ACK
+`INITIATED` from the side that began
+`REFLECTED` from a port that is misused as a reflector, with large answers
+=========== =====================================================================
+
+Most flows are told by what they hold. A few need their *answer*, the flow of the reversed
+five-tuple in the same pane, whatever its interface, direction or VLAN: UDP, echo requests, TCP
+with both SYN and ACK (either side of a whole connection), TCP without any flag. Only these are
+put into an index; all others are asked whom they answer.
+
+- TCP without any flag is a NULL scan only if the target refuses it with a RST. Else it may be a
+  header that was cut off before its flags.
+- UDP and TCP from a port below 1024 to a higher one are answers, also where the question wasn't
+  seen.
+- Later fragments have ports 0 and belong to no class.
+- Of which side of a UDP conversation began only the pane is known: in a later pane of a long
+  one the other side may be the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numba
+import numpy as np
+
+from flows.kernels.intrinsics import prefetch
+from flows.kernels.layout import (
+    BYTES,
+    DST,
+    FIRST,
+    FLAGS_SHIFT,
+    KIND,
+    PACKETS,
+    PANE,
+    PORTS,
+    SRC,
+    SRC_MAC,
+    STREAM_SHIFT,
+)
+from schemas.hashing import finish, mix
+
+ATTEMPT: Final = 1
+SYN: Final = 2
+INITIATED: Final = 4
+REFLECTED: Final = 8
+
+SERVICE_PORTS: Final = 1024
+"""Ports below this one are services'."""
+
+LARGE_ANSWER_BYTES: Final = 200
+"""Mean frame above which an answer is worth reflecting."""
+
+_AHEAD: Final = 16  # flows between asking for a slot and looking at it
+_0, _1 = np.uint64(0), np.uint64(1)
+_16, _32, _48 = np.uint64(16), np.uint64(32), np.uint64(48)
+_LOW8, _LOW16, _LOW32 = np.uint64(0xFF), np.uint64(0xFFFF), np.uint64(0xFFFFFFFF)
+_HIGH32 = np.uint64(0xFFFFFFFF00000000)
+_NEVER = ~_0
+_IPV4, _IPV6 = np.uint64(0x0800), np.uint64(0x86DD)
+_ICMP, _TCP, _UDP, _ICMP6 = np.uint64(1), np.uint64(6), np.uint64(17), np.uint64(58)
+_F_SYN, _F_RST, _F_ACK = np.uint64(2), np.uint64(4), np.uint64(16)
+_SERVICES = np.uint64(SERVICE_PORTS)
+_LARGE = np.uint64(LARGE_ANSWER_BYTES)
+# type * 256 of echo requests and replies (RFC 792, RFC 4443).
+_ECHO, _REPLY = np.uint64(8 << 8), np.uint64(0)
+_ECHO6, _REPLY6 = np.uint64(128 << 8), np.uint64(129 << 8)
+# The second word of ::ffff:a.b.c.d is ff ff | a b c d, little endian.
+_MAPPED = np.uint64(0xFFFF0000)
+_EVERYONE = np.uint64(0xFFFFFFFF)
+
+
+@numba.njit(inline="always")
+def _to_many(high: Any, low: Any) -> Any:
+    """Whether an address is multicast (224.0.0.0/4, ff00::/8) or 255.255.255.255."""
+    if high == _0 and low & _LOW32 == _MAPPED:
+        return (low >> _32) & np.uint64(0xF0) == np.uint64(0xE0) or low >> _32 == _EVERYONE
+    return high & _LOW8 == _LOW8
+
+
+@numba.njit(inline="always")
+def _is_answer(src_port: Any, dst_port: Any) -> Any:
+    return src_port < _SERVICES and dst_port >= _SERVICES
+
+
+@numba.njit(inline="always")
+def _owner(entries: Any, row: Any, owners: Any) -> Any:
+    return np.uint64(owners[entries[row, KIND] >> STREAM_SHIFT])
+
+
+@numba.njit(inline="always")
+def _hash(entries: Any, row: Any, src: Any, dst: Any, ends: Any, owners: Any) -> Any:
+    """Hash of a five-tuple: addresses from the words ``src`` and ``dst``, ports from ``ends``."""
+    h = mix(mix(_1, entries[row, PANE]), _owner(entries, row, owners))
+    h = mix(mix(h, entries[row, src]), entries[row, src + 1])
+    h = mix(mix(h, entries[row, dst]), entries[row, dst + 1])
+    return finish(mix(h, ends))
+
+
+@numba.njit(inline="always")
+def _alike(
+    entries: Any, known: Any, row: Any, src: Any, dst: Any, ends: Any, owners: Any
+) -> Any:  # fmt: skip
+    """Whether the five-tuple of ``known`` is that which ``_hash`` makes of ``row``."""
+    return (
+        entries[known, PANE] == entries[row, PANE]
+        and entries[known, SRC] == entries[row, src]
+        and entries[known, SRC + 1] == entries[row, src + 1]
+        and entries[known, DST] == entries[row, dst]
+        and entries[known, DST + 1] == entries[row, dst + 1]
+        and _ends(entries, known) == ends
+        and _owner(entries, known, owners) == _owner(entries, row, owners)
+    )
+
+
+@numba.njit(inline="always")
+def _ends(entries: Any, row: Any) -> Any:
+    """Ports and protocol of a flow: source port | destination port << 16 | protocol << 32."""
+    return (entries[row, PORTS] & _LOW32) | ((entries[row, KIND] & _LOW8) << _32)
+
+
+@numba.njit(inline="always")
+def _question(entries: Any, row: Any) -> Any:
+    """``_ends`` of the flow that a flow would answer; all ones if it answers none."""
+    if entries[row, PORTS] >> _48 not in (_IPV4, _IPV6):
+        return _NEVER
+    ends = _ends(entries, row)
+    protocol = ends >> _32
+    if protocol in (_ICMP, _ICMP6):
+        kind = (ends >> _16) & _LOW16
+        if protocol == _ICMP and kind == _REPLY:
+            return (_ECHO << _16) | (protocol << _32)
+        if protocol == _ICMP6 and kind == _REPLY6:
+            return (_ECHO6 << _16) | (protocol << _32)
+        return _NEVER
+    if protocol == _TCP and not (entries[row, SRC_MAC] >> FLAGS_SHIFT) & (_F_SYN | _F_RST):
+        return _NEVER
+    return ((ends >> _16) & _LOW16) | ((ends & _LOW16) << _16) | (protocol << _32)
+
+
+@numba.njit(nogil=True, cache=True)
+def _by_itself(entries: Any, reflector_ports: Any, out: Any, asking: Any) -> Any:
+    """Classes that a flow's own entry tells; lists in ``asking`` those that need their answer.
+
+    Those are given the classes that they have if there is no answer.
+    """
+    count = 0
+    for row in range(out.shape[0]):
+        out[row] = 0
+        ports = entries[row, PORTS]
+        eth_type = ports >> _48
+        if eth_type not in (_IPV4, _IPV6):
+            continue
+        protocol = entries[row, KIND] & _LOW8
+        src_port = ports & _LOW16
+        dst_port = (ports >> _16) & _LOW16
+        if protocol == _TCP:
+            flags = (entries[row, SRC_MAC] >> FLAGS_SHIFT) & _LOW8
+            if dst_port == _0 or (flags & _F_ACK and not flags & _F_SYN):
+                continue
+            if _to_many(entries[row, DST], entries[row, DST + 1]):
+                continue
+            if flags & _F_ACK:
+                if not _is_answer(src_port, dst_port):
+                    out[row] = INITIATED
+                asking[count] = row
+                count += 1
+            elif flags & _F_SYN:
+                out[row] = ATTEMPT | SYN | INITIATED
+            elif flags == _0:
+                asking[count] = row
+                count += 1
+            elif flags != _F_RST:
+                out[row] = ATTEMPT
+        elif protocol in (_ICMP, _ICMP6):
+            asks = dst_port == (_ECHO if protocol == _ICMP else _ECHO6)
+            if asks and not _to_many(entries[row, DST], entries[row, DST + 1]):
+                out[row] = ATTEMPT | INITIATED
+                asking[count] = row
+                count += 1
+        elif protocol == _UDP:
+            if src_port == dst_port == _0:
+                continue
+            if (
+                reflector_ports[src_port]
+                and dst_port != src_port
+                and entries[row, BYTES] > _LARGE * entries[row, PACKETS]
+            ):
+                out[row] = REFLECTED
+            if _is_answer(src_port, dst_port):
+                continue
+            if not _to_many(entries[row, DST], entries[row, DST + 1]):
+                out[row] |= ATTEMPT | INITIATED
+                asking[count] = row
+                count += 1
+        elif not _to_many(entries[row, DST], entries[row, DST + 1]):
+            out[row] = INITIATED
+            asking[count] = row
+            count += 1
+    return count
+
+
+@numba.njit(nogil=True, cache=True)
+def classify(entries: Any, owners: Any, reflector_ports: Any, out: Any) -> None:
+    """Write the classes of flows of closed panes, bits, to ``out``.
+
+    Args:
+        entries: flows, (n, 16) uint64; all of the panes, so that answers are among them.
+        owners: number of the tenant of each stream, whose flows don't answer another's, uint64.
+        reflector_ports: which UDP ports are misused as reflectors, (65536,) bool.
+        out: (n,) uint8.
+    """
+    n = out.shape[0]
+    asking = np.empty(n, np.int64)
+    count = _by_itself(entries, reflector_ports, out, asking)
+    if count == 0:
+        return
+    size = 4
+    while size < 2 * count:
+        size *= 2
+    mask = np.uint64(size - 1)
+    # By five-tuple, so that what is seen at two places is one group; a slot holds the upper half
+    # of the hash and the group's number plus one.
+    index = np.zeros(size, np.uint64)
+    hashes = np.empty(n, np.uint64)
+    for i in range(count):
+        row = asking[i]
+        hashes[i] = _hash(entries, row, SRC, DST, _ends(entries, row), owners)
+    group_of = np.empty(count, np.int64)
+    row_of = np.empty(count, np.int64)
+    groups = 0
+    for i in range(count):
+        prefetch(index, hashes[min(i + _AHEAD, count - 1)] & mask)
+        row = asking[i]
+        ends = _ends(entries, row)
+        h = hashes[i]
+        slot = h & mask
+        group = np.int64(-1)
+        while index[slot] != _0:
+            if (index[slot] ^ h) & _HIGH32 == _0:
+                known = np.int64(index[slot] & _LOW32) - 1
+                if _alike(entries, row_of[known], row, SRC, DST, ends, owners):
+                    group = known
+                    break
+            slot = (slot + _1) & mask
+        if group < 0:
+            group = np.int64(groups)
+            groups += 1
+            index[slot] = (h & _HIGH32) | np.uint64(groups)
+            row_of[group] = row
+        group_of[i] = group
+
+    answering = np.empty(n, np.int64)
+    answers = 0
+    for row in range(n):
+        ends = _question(entries, row)
+        if ends != _NEVER:
+            answering[answers] = row
+            hashes[answers] = _hash(entries, row, DST, SRC, ends, owners)
+            answers += 1
+    answered = np.full(count, _NEVER)
+    refused = np.zeros(count, np.bool_)
+    for i in range(answers):
+        prefetch(index, hashes[min(i + _AHEAD, answers - 1)] & mask)
+        row = answering[i]
+        h = hashes[i]
+        slot = h & mask
+        while index[slot] != _0:
+            if (index[slot] ^ h) & _HIGH32 == _0:
+                group = np.int64(index[slot] & _LOW32) - 1
+                ends = _question(entries, row)
+                if _alike(entries, row_of[group], row, DST, SRC, ends, owners):
+                    flags = (entries[row, SRC_MAC] >> FLAGS_SHIFT) & _LOW8
+                    if ends >> _32 != _TCP or flags & _F_SYN:
+                        answered[group] = min(answered[group], entries[row, FIRST])
+                    refused[group] |= flags & _F_RST != _0
+                    break
+            slot = (slot + _1) & mask
+    for i in range(count):
+        _by_answer(entries, asking[i], answered[group_of[i]], refused[group_of[i]], out)
+
+
+@numba.njit(inline="always")
+def _by_answer(entries: Any, row: Any, answered: Any, refused: Any, out: Any) -> None:
+    """Correct the classes of a flow by when it was answered, and whether by a RST."""
+    protocol = entries[row, KIND] & _LOW8
+    flags = (entries[row, SRC_MAC] >> FLAGS_SHIFT) & _LOW8
+    if protocol == _TCP and flags == _0:
+        if refused:
+            out[row] |= ATTEMPT
+        return
+    if answered == _NEVER:
+        return
+    out[row] &= ~np.uint8(ATTEMPT)
+    if protocol in (_ICMP, _ICMP6):
+        return
+    if answered > entries[row, FIRST]:
+        # The side that began is known, whatever the ports.
+        out[row] |= INITIATED
+    else:
+        out[row] &= ~np.uint8(INITIATED)

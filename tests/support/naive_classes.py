@@ -1,0 +1,142 @@
+"""Plain-Python twin of the classes of flows: every flow against every other one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.kernels.classes import ATTEMPT, INITIATED, REFLECTED, SYN
+from flows.windows.fields import FieldList, address_text
+
+FIN_FLAG, SYN_FLAG, RST_FLAG, ACK_FLAG = 1, 2, 4, 16
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One flow of a pane, read from an entry."""
+
+    pane: int
+    tenant: int
+    src: str
+    dst: str
+    src_port: int
+    dst_port: int
+    protocol: int
+    is_ip: bool
+    packets: int
+    octets: int
+    first_ns: int
+    flags: int
+
+    @property
+    def ends(self) -> tuple[object, ...]:
+        where = self.pane, self.tenant, self.protocol
+        return (*where, self.src, self.dst, self.src_port, self.dst_port)
+
+    @property
+    def answer_ends(self) -> tuple[object, ...]:
+        """``ends`` of the flow that would answer this one."""
+        where = self.pane, self.tenant, self.protocol
+        ports = self.dst_port, self.src_port
+        if self.protocol in (1, 58):
+            ports = 0, {8 << 8: 0, 128 << 8: 129 << 8}.get(self.dst_port, -1)
+        return (*where, self.dst, self.src, *ports)
+
+    @property
+    def to_many(self) -> bool:
+        """Whether the destination is multicast or broadcast."""
+        address = IPv6Address(self.dst if ":" in self.dst else f"::ffff:{self.dst}")
+        mapped = address.ipv4_mapped
+        if mapped is None:
+            return address.is_multicast
+        return mapped.is_multicast or str(mapped) == "255.255.255.255"
+
+    @property
+    def from_service(self) -> bool:
+        return self.src_port < 1024 <= self.dst_port
+
+
+def read_flows(entries: npt.NDArray[np.uint64], owners: Sequence[int]) -> list[Flow]:
+    """Entries (n, 16) as flows."""
+    names = ("src_port", "dst_port", "ip_proto", "eth_type")
+    flows = []
+    for row in entries.tolist():
+        values = [(row[w] >> s) & m for w, s, m in FieldList(names).spec.tolist()]
+        src_port, dst_port, protocol, eth_type = values
+        flows.append(
+            Flow(
+                pane=row[0],
+                tenant=owners[row[6] >> 32],
+                src=address_text(row[1:3]),
+                dst=address_text(row[3:5]),
+                src_port=src_port,
+                dst_port=dst_port,
+                protocol=protocol,
+                is_ip=eth_type in (0x0800, 0x86DD),
+                packets=row[8],
+                octets=row[9],
+                first_ns=row[10],
+                flags=row[12] >> 48,
+            )
+        )
+    return flows
+
+
+def naive_classes(
+    entries: npt.NDArray[np.uint64], owners: Sequence[int], reflector_ports: Collection[int]
+) -> list[int]:
+    """Classes of each entry (n, 16), as bits."""
+    flows = read_flows(entries, owners)
+    return [_classes(flow, flows, reflector_ports) for flow in flows]
+
+
+def _classes(flow: Flow, flows: Sequence[Flow], reflector_ports: Collection[int]) -> int:
+    if not flow.is_ip or (flow.protocol in (6, 17) and flow.dst_port == flow.src_port == 0):
+        return 0
+    answers = [f for f in flows if f.is_ip and f.ends == flow.answer_ends]
+    if flow.protocol == 6:
+        if flow.to_many or flow.dst_port == 0:
+            return 0
+        return _tcp(flow, answers)
+    found = 0
+    if (
+        flow.protocol == 17
+        and flow.src_port in reflector_ports
+        and flow.src_port != flow.dst_port
+        and flow.octets / flow.packets > 200
+    ):
+        found |= REFLECTED
+    if flow.to_many:
+        return found
+    if flow.protocol in (1, 58):
+        if flow.dst_port != {1: 8 << 8, 58: 128 << 8}[flow.protocol]:
+            return found
+        return found | INITIATED | (0 if answers else ATTEMPT)
+    if flow.protocol == 17 and flow.from_service:
+        return found
+    if not answers:
+        return found | INITIATED | (ATTEMPT if flow.protocol == 17 else 0)
+    return found | (INITIATED if _began(flow, answers) else 0)
+
+
+def _tcp(flow: Flow, answers: Sequence[Flow]) -> int:
+    if flow.flags & ACK_FLAG:
+        if not flow.flags & SYN_FLAG:
+            return 0
+        asked = [f for f in answers if f.flags & SYN_FLAG]
+        if not asked:
+            return 0 if flow.from_service else INITIATED
+        return INITIATED if _began(flow, asked) else 0
+    if flow.flags & SYN_FLAG:
+        return ATTEMPT | SYN | INITIATED
+    if flow.flags == 0:
+        return ATTEMPT if any(f.flags & RST_FLAG for f in answers) else 0
+    return 0 if flow.flags == RST_FLAG else ATTEMPT
+
+
+def _began(flow: Flow, answers: Sequence[Flow]) -> bool:
+    return flow.first_ns < min(f.first_ns for f in answers)
