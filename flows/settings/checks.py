@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
+from flows.settings.detection import RuleBase
 from flows.settings.units import format_duration
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ def check(settings: Settings) -> None:
             loc=loc,
             input=value,
         )
-        for loc, value, wanted in (*_windows(settings), *_llm(settings))
+        for loc, value, wanted in (
+            *_windows(settings),
+            *_llm(settings),
+            *_notify(settings),
+        )
     ]
     if errors:
         title = type(settings).__name__
@@ -58,3 +63,16 @@ def _windows(settings: Settings) -> Iterator[Problem]:
 def _llm(settings: Settings) -> Iterator[Problem]:
     if settings.llm.enabled and not settings.llm.model:
         yield ("llm", "model"), None, "the name of a model, because llm.enabled is true"
+
+
+def _notify(settings: Settings) -> Iterator[Problem]:
+    names = {notifier.name for notifier in settings.notifiers}
+    known = ", ".join(sorted(names)) or "none are set"
+    rules: list[tuple[tuple[str | int, ...], Any]] = [
+        *((("detectors", name), value) for name, value in settings.detectors),
+        *((("rules", number), rule) for number, rule in enumerate(settings.rules)),
+    ]
+    for loc, rule in rules:
+        for name in rule.notify if isinstance(rule, RuleBase) else ():
+            if name not in names:
+                yield (*loc, "notify"), name, f"names of notifiers ({known})"

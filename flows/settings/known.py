@@ -33,6 +33,9 @@ OPEN: Final = frozenset(
 )
 """Settings whose keys the user makes up."""
 
+LISTS: Final = frozenset({("tasks",), ("rules",), ("notifiers",)})
+"""Settings that are lists of groups of values; in the environment they are YAML or JSON."""
+
 SECRETS: Final = frozenset({("store",), ("llm", "api_key")})
 """Settings that are or may hold a secret, and so may be in a file (``…_FILE``)."""
 

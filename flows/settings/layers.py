@@ -12,6 +12,7 @@ import yaml
 from flows.errors import UsageError
 from flows.settings.known import (
     DELIMITER,
+    LISTS,
     OPEN,
     PREFIX,
     SECTIONS,
@@ -114,11 +115,11 @@ def env_layer(env: Mapping[str, str]) -> Layer:
         if not known and _SERVICE.fullmatch(name) and _SERVICE_ADDRESS.match(text):
             continue
         value: Any = text
-        if path == ("tasks",):
+        if path in LISTS:
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError:
-                layer.problems.append(f"{name}: wanted a list of tasks, as YAML or JSON")
+                layer.problems.append(f"{name}: wanted a list of {path[0]}, as YAML or JSON")
                 continue
         layer.put(path, value, Origin("env", name))
     return layer

@@ -30,6 +30,7 @@ from flows.settings.forms import (
     Tenant,
     Tenants,
 )
+from flows.settings.notifiers import Notifier, check_notifiers
 from flows.settings.section import Section
 from flows.settings.tasks import DEFAULT_TASKS, Task, check_tasks
 from flows.settings.units import Count, Duration, Durations, Name, Networks, to_ns
@@ -246,6 +247,7 @@ class Settings(BaseSettings):
         detectors: The detectors that run by default, and how.
         rules: Rules of the user's own, on tasks or detectors.
         alerts: What happens to what the rules find.
+        notifiers: Who is told of alerts, and how.
         seed: Seed of all hashes.
         again: What to do with a capture that is stored already.
     """
@@ -267,6 +269,7 @@ class Settings(BaseSettings):
     detectors: Detectors = Detectors()
     rules: Annotated[tuple[Rule, ...], AfterValidator(check_rules)] = ()
     alerts: Alerts = Alerts()
+    notifiers: Annotated[tuple[Notifier, ...], AfterValidator(check_notifiers)] = ()
     capture: Capture = Capture()
     demo: Demo = Demo()
     seed: Annotated[int, Field(ge=0, lt=2**64)] = HASH_SEED

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from flows.settings.known import OPEN, SECTIONS, Origin, Path, is_secret
+from flows.settings.known import LISTS, OPEN, SECTIONS, Origin, Path, is_secret
 from flows.settings.model import Settings
 from flows.settings.problems import HIDDEN, hide_password
 
@@ -36,9 +36,9 @@ def _lines(tree: dict[str, Any], origins: dict[Path, Origin] | None, path: Path 
             found += [f"{indent}{_scalar(name)}:", *_lines(value, origins, here)]
             continue
         comment = _comment(here, origins)
-        if here == ("tasks",) and value:
+        if here in LISTS and value:
             found.append(f"{indent}{name}:{comment}")
-            found += [f"{indent}  - {_scalar(task)}" for task in value]
+            found += [f"{indent}  - {_scalar(each)}" for each in value]
             continue
         if here == ("store",):
             value = hide_password(value)

@@ -1,18 +1,17 @@
-"""Alerts, what is behind them and what became of them as rows of their tables."""
+"""Alerts and what is behind them as rows of their tables."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from flows.detect.alert import Alert
 from flows.sinks.columns import times_ms, times_ns
-from flows.storage.rows import ALERT_EVENTS, DELIVERY_STATES, build
+from flows.storage.rows import ALERT_EVENTS, build
 
 _MS: Final = 10**6
 
@@ -23,27 +22,6 @@ _AS_THEY_ARE: Final = (
     "member_count",
 )  # fmt: skip
 """Columns that an alert has under the same name, in the same form."""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How the delivery of one revision to one notifier ended.
-
-    Attributes:
-        alert_id: the alert.
-        revision: of it.
-        notifier: its name.
-        state: what came of it.
-        tries: how often it was tried.
-        detail: what the receiver said last.
-    """
-
-    alert_id: str
-    revision: int
-    notifier: str
-    state: Literal["delivered", "refused", "superseded"]
-    tries: int
-    detail: str = ""
 
 
 def alerts_log(alerts: Sequence[Alert]) -> pa.Table:
@@ -78,15 +56,6 @@ def evidence(alert_id: str, revision: int, rows: Sequence[Mapping[str, str]]) ->
         "found_at": _now(1),
     }
     return build("alert_evidence", columns)
-
-
-def deliveries(ended: Sequence[Delivery]) -> pa.Table:
-    """Deliveries that are over, for the table ``alert_deliveries``."""
-    names = ("alert_id", "revision", "notifier", "tries", "detail")
-    columns: dict[str, Any] = {name: [getattr(each, name) for each in ended] for name in names}
-    columns["state"] = [DELIVERY_STATES[each.state] for each in ended]
-    columns["done_at"] = _now(len(ended))
-    return build("alert_deliveries", columns)
 
 
 def _array(values: list[int]) -> Any:

@@ -42,6 +42,12 @@ _TIMES: Final = (
     "toUnixTimestamp64Nano(last_seen) AS last_seen_ns, "
     "toUnixTimestamp64Nano(resolved_at) AS resolved_at_ns"
 )
+WHOLE: Final = (
+    f"{_AS_THEY_ARE}, toString(event) AS event, toUInt8(severity) AS severity, "
+    f"toUInt8(status) AS status, horizon AS horizon_s, notify, {_TIMES}"
+)
+"""Columns of ``alerts_log`` that ``alert_of`` makes an alert of."""
+
 _OF_ALL: Final = (
     "alert_id, tenant, probe, rule, title, toString(severity) AS severity, "
     "toString(status) AS status, entity_text, metric, unit, value, lower, upper, confidence, "
@@ -122,14 +128,13 @@ def open_alerts(query: Query) -> list[Alert]:
     A job that starts without recovery state goes on with them.
     """
     found = query(
-        f"SELECT {_AS_THEY_ARE}, toString(event) AS event, toUInt8(severity) AS severity, "
-        f"toUInt8(status) AS status, horizon AS horizon_s, notify, {_TIMES} FROM "
+        f"SELECT {WHOLE} FROM "
         "(SELECT * FROM alerts_log ORDER BY alert_id, revision DESC, updated_at DESC "
         f"LIMIT 1 BY alert_id) AS l LEFT JOIN ({_CLOSED}) AS c ON c.alert_id = l.alert_id "
         f"WHERE event != 'dropped' AND status IN {_texts(OPEN)} AND closed_at <= updated_at "
         "ORDER BY first_seen, alert_id"
     )
-    return [_alert(row) for row in found.to_pylist()]
+    return [alert_of(row) for row in found.to_pylist()]
 
 
 def listed(query: Query, wanted: Wanted, limit: int) -> tuple[list[Row], int]:
@@ -276,7 +281,8 @@ class ChangeWatch:
         return Changes(changes.mutes, fresh)
 
 
-def _alert(row: Row) -> Alert:
+def alert_of(row: Row) -> Alert:
+    """An alert out of a row with the columns ``WHOLE``, which is changed."""
     row["entity"] = dict(row["entity"])
     row["evidence"] = tuple(dict(each) for each in row["evidence"])
     row["severity"], row["status"] = Severity(row["severity"]), Status(row["status"])

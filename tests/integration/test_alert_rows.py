@@ -10,11 +10,12 @@ import pytest
 
 from flows.detect.alert import Severity, Status
 from flows.errors import UsageError
+from flows.notify.outbox import Delivery, record
 from flows.sinks import alert_rows
 from flows.storage import alerts
 from flows.storage.store import Store
 from tests.support.alerts import SECOND_NS, T0_NS, alert
-from tests.support.store_rows import rows
+from tests.support.store_rows import T0_MS, rows
 
 
 @pytest.fixture
@@ -106,7 +107,6 @@ def test_life_and_deliveries(store: Store) -> None:
         "pending",
         "fired",
     ]
-    ended = alert_rows.Delivery(first.alert_id, 2, "ops", "delivered", 3, "200 OK")
-    store.insert("alert_deliveries", alert_rows.deliveries([ended]), "d")
+    record(store, [Delivery(first.alert_id, 2, "ops", "delivered", 3, "200 OK", T0_MS)])
     (row,) = alerts.deliveries(store.query, first.alert_id)
     assert (row["notifier"], row["state"], row["tries"]) == ("ops", "delivered", 3)

@@ -1,0 +1,96 @@
+"""A message for a Slack webhook: blocks, and a line for where blocks aren't shown.
+
+Slack makes links, mentions and channels of ``<…>`` and, unless told not to, of plain text. So
+``&``, ``<`` and ``>`` are escaped as its manual says, every text with markup is ``verbatim``, and
+in the line outside of blocks addresses lose what makes them clickable.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flows.detect.alert import Alert, Severity, Status
+from flows.notify.text import iso, number
+
+COLOURS: Final = {
+    Severity.info: "#6b7280",
+    Severity.low: "#2563eb",
+    Severity.medium: "#d97706",
+    Severity.high: "#dc2626",
+    Severity.critical: "#7f1d1d",
+}
+RESOLVED_COLOUR: Final = "#15803d"
+
+_HEADER_CHARS: Final = 140
+_SECTION_CHARS: Final = 2000
+_FIELD_CHARS: Final = 500
+_ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def render(alert: Alert) -> dict[str, Any]:
+    """An alert as the object that becomes JSON."""
+    over = alert.status is Status.resolved
+    state = "resolved" if over else alert.severity.name
+    fields = {
+        "Entity": alert.entity_text,
+        "Measured": f"{number(alert.value)} {alert.unit} "
+        f"({number(alert.lower)} to {number(alert.upper)})",
+        "Threshold": f"{number(alert.threshold)} {alert.unit}",
+        "Expected": alert.expected,
+        "Rule": alert.rule,
+        "Tenant": alert.tenant,
+        "First seen": iso(alert.first_seen_ns),
+        "Over since" if over else "Last seen": iso(alert.resolved_at_ns or alert.last_seen_ns),
+    }
+    shown = [_text(f"{name}: {value}", _FIELD_CHARS) for name, value in fields.items() if value]
+    blocks: list[dict[str, Any]] = [
+        {
+            "type": "header",
+            "text": {
+                "type": "plain_text",
+                "text": escape(f"{state.upper()}: {alert.title}", _HEADER_CHARS),
+                "emoji": False,
+            },
+        },
+        {"type": "section", "fields": shown},
+    ]
+    for part in (alert.summary, "\n".join(alert.members)):
+        if part:
+            blocks.insert(-1, {"type": "section", "text": _text(part, _SECTION_CHARS)})
+    context = f"alert {alert.delivery_id} {alert.attack_technique}".rstrip()
+    blocks.append({"type": "context", "elements": [_text(context, _FIELD_CHARS)]})
+    return {
+        "text": _unlinked(f"{state.upper()}: {alert.title}"),
+        "mrkdwn": False,
+        "parse": "none",
+        "link_names": False,
+        "unfurl_links": False,
+        "unfurl_media": False,
+        "attachments": [
+            {"color": RESOLVED_COLOUR if over else COLOURS[alert.severity], "blocks": blocks}
+        ],
+    }
+
+
+def escape(text: str, limit: int = _SECTION_CHARS) -> str:
+    """Text without what Slack's markup begins links, mentions and channels with.
+
+    Cut so that the result is within the limit: Slack refuses a message with a longer one.
+    """
+    found: list[str] = []
+    length = 0
+    for character in text:
+        piece = _ESCAPES.get(character, character)
+        length += len(piece)
+        if length >= limit:
+            return "".join([*found, "…"])
+        found.append(piece)
+    return "".join(found)
+
+
+def _text(text: str, limit: int) -> dict[str, Any]:
+    return {"type": "mrkdwn", "text": escape(text, limit), "verbatim": True}
+
+
+def _unlinked(text: str) -> str:
+    return escape(text.replace("://", "[:]//").replace("@", "[at]"))
