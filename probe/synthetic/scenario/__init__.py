@@ -35,6 +35,8 @@ precision and recall over seeds and intensities are a loop over scenarios. For l
 
     Scenario(duration_s=8 * 86_400, background=Background(packets_per_second=5, rhythm=Rhythm()))
 
+``lines(scenario, thresholds)`` writes the labels as ``netspectra backtest --labels`` reads them.
+
 What it doesn't resemble: no loss or retransmission (but of SYNs), round-trip times or congestion,
 ICMP, fragments, VLANs or tunnels; packets of a conversation are spread evenly; all clients
 behave alike but for how much they do.
@@ -58,6 +60,7 @@ from probe.synthetic.scenario.attacks import (
 )
 from probe.synthetic.scenario.background import Background
 from probe.synthetic.scenario.labels import METRICS, Label
+from probe.synthetic.scenario.labels_file import Threshold, lines
 from probe.synthetic.scenario.lookalikes import (
     BusyServer,
     FewBusyClients,
@@ -91,7 +94,9 @@ __all__ = [
     "Scenario",
     "SuperSpreader",
     "SynFlood",
+    "Threshold",
     "Volume",
+    "lines",
 ]
 
 ATTACKS: Final[Mapping[str, type[Planted]]] = {
