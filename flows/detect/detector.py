@@ -54,6 +54,8 @@ class Reading:
         probe: that it is about, if any.
         severity: instead of the rule's, for what is less certain than usual.
         below: whether it is too little that is wrong: the upper bound must be under the threshold.
+        metric: what was measured, where it isn't what the detector measures as a rule.
+        unit: of the value, where it isn't the detector's.
     """
 
     key: Hashable
@@ -69,6 +71,8 @@ class Reading:
     probe: str = ""
     severity: Severity | None = None
     below: bool = False
+    metric: str = ""
+    unit: str = ""
 
     def over(self, share: float = 1.0) -> bool:
         """Whether it is on the wrong side of its threshold, whatever its true value is.

@@ -257,7 +257,7 @@ class Lifecycle:
         alert = self._measured(replace(top, entity=entity), view, GROUP, start_ns, known)
         alert = replace(
             alert,
-            title=f"{members.text}: {self.detector.about.metric} over {top.threshold:g}",
+            title=f"{members.text}: {alert.metric} over {top.threshold:g}",
             entity_text=members.text,
             members=members.top,
             member_count=members.count,
@@ -296,8 +296,8 @@ class Lifecycle:
             dst_addr=entity.get("dst_addr", ""),
             dst_port=int(port) if port.isdecimal() else 0,
             attack_technique=about.technique,
-            metric=about.metric,
-            unit=about.unit,
+            metric=reading.metric or about.metric,
+            unit=reading.unit or about.unit,
             horizon_s=view.horizon_ns // 10**9,
             value=reading.value,
             lower=reading.lower,

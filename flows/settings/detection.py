@@ -182,12 +182,14 @@ class DataLoss(RuleBase):
 
     Attributes:
         threshold: Share of its packets that is missing.
+        at_least: Missing packets below which nothing is a matter.
         silent: How long nothing may come of a probe that didn't say goodbye.
     """
 
     severity: SeverityName = "medium"
     horizon: Duration | None = timedelta(seconds=60)
     threshold: Quantity = 0.001
+    at_least: Count = 100
     silent: Duration = timedelta(seconds=60)
 
 

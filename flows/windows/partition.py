@@ -12,7 +12,7 @@ from flows.windows.flow_table import FlowTable, Words
 from flows.windows.networks import Networks
 from flows.windows.sampling import UNSAMPLED, Sampling
 from flows.windows.tasks import Task
-from flows.windows.unit import END_OF_TIME_NS, Drop, Goodbye, Seen, Stream, Unit
+from flows.windows.unit import END_OF_TIME_NS, GIVE_UP_NS, Drop, Goodbye, Seen, Stream, Unit
 from schemas.record import Packets, as_words
 
 Hop = Literal["capture", "transport", "decode"]
@@ -30,7 +30,7 @@ class Moment:
         boundary: first pane that is not closed; None before the first message.
         seen: counted at capture points, in panes that are not closed.
         drops: known to be missing, in panes that are not closed.
-        probes: streams of the sources that are live probes and have not said goodbye.
+        probes: stream and promise of the sources that are live probes and are expected still.
         goodbyes: those said in panes that are not closed.
     """
 
@@ -40,7 +40,7 @@ class Moment:
     boundary: int | None
     seen: tuple[Seen, ...]
     drops: tuple[Drop, ...]
-    probes: Mapping[Hashable, int]
+    probes: Mapping[Hashable, tuple[int, int]]
     goodbyes: tuple[Goodbye, ...]
 
 
@@ -99,7 +99,7 @@ class PartitionAccumulator:
         self.ended = False
         self._seen: list[Seen] = []
         self._drops: list[Drop] = []
-        self._probes: dict[Hashable, int] = {}
+        self._probes: dict[Hashable, tuple[int, int]] = {}
         self._goodbyes: list[Goodbye] = []
         self._feed = TaskFeed(
             tasks,
@@ -174,7 +174,7 @@ class PartitionAccumulator:
         names its stream: more is expected of it until its goodbye.
         """
         if probe is not None:
-            self._probes[source] = probe
+            self._probes[source] = (probe, watermark_ns)
         known = self._watermarks.get(source, 0)
         self._watermarks[source] = max(known, watermark_ns - self._config.lateness_ns)
 
@@ -189,16 +189,10 @@ class PartitionAccumulator:
 
     def goodbye(self, source: Hashable) -> None:
         """Release a live probe that says that it brings no more packets."""
-        known_ns = self._watermarks.get(source, self._watermark_ns)
-        last_pane = (known_ns + self._config.lateness_ns - 1) // self._config.pane_ns
         self.release(source)
-        stream = self._probes.pop(source, None)
-        if stream is not None:
-            self._goodbyes.append(Goodbye(stream, last_pane))
-
-    def forget(self, source: Hashable) -> None:
-        """Expect nothing more of a probe that fell silent."""
-        self._probes.pop(source, None)
+        if source in self._probes:
+            stream, promised_ns = self._probes.pop(source)
+            self._goodbyes.append(Goodbye(stream, (promised_ns - 1) // self._config.pane_ns))
 
     def slowest(self) -> Hashable | None:
         """The source to read next: the one that holds the watermark back; None without any."""
@@ -266,8 +260,7 @@ class PartitionAccumulator:
         self._drops = [drop for drop in self._drops if drop.pane >= boundary]
         goodbyes = tuple(each for each in self._goodbyes if each.pane < boundary)
         self._goodbyes = [each for each in self._goodbyes if each.pane >= boundary]
-        alive = {number for source, number in self._probes.items() if source in self._watermarks}
-        silent = set(self._probes.values()) - alive
+        alive, silent = self._expected()
         return Unit(
             topic=self._topic,
             partition=self._partition,
@@ -282,10 +275,25 @@ class PartitionAccumulator:
             seen=seen,
             drops=drops,
             sketches=self._feed.take(boundary, self._sampled(closed.totals)),
-            alive=tuple(sorted(alive)),
-            silent=tuple(sorted(silent)),
+            alive=alive,
+            silent=silent,
             goodbyes=goodbyes,
         )
+
+    def _expected(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Streams of the probes that are there, and of those that should be.
+
+        An earlier start of a probe that is there again is no longer expected.
+        """
+        alive = {self._probes[source][0] for source in self._watermarks if source in self._probes}
+        oldest_ns = self._watermark_ns - GIVE_UP_NS
+        self._probes = {
+            source: (stream, promised_ns)
+            for source, (stream, promised_ns) in self._probes.items()
+            if source in self._watermarks or (stream not in alive and promised_ns >= oldest_ns)
+        }
+        silent = {stream for stream, _ in self._probes.values()} - alive
+        return tuple(sorted(alive)), tuple(sorted(silent))
 
     def _sampled(self, totals: Words) -> dict[tuple[str, int], Sampling]:
         """How the packets of pane totals (n, 16) were sampled, by tenant and pane."""

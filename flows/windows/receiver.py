@@ -206,7 +206,6 @@ class BatchReceiver:
                 self._accumulator.release(boot)
             if silent_ns > _FORGET_NS:
                 del self._senders[boot]
-                self._accumulator.forget(boot)
 
     def _stream(self, header: BatchHeader) -> int:
         tenant = self._accepted(header.tenant)

@@ -20,7 +20,7 @@ def dump_moment(moment: Moment) -> list[Any]:
         moment.boundary,
         [[each.stream, each.pane, each.packets] for each in moment.seen],
         [[d.stream, d.pane, d.reason, d.packets, d.hop] for d in moment.drops],
-        [[_dump_boot(source), stream] for source, stream in moment.probes.items()],
+        [[_dump_boot(source), *known] for source, known in moment.probes.items()],
         [[each.stream, each.pane] for each in moment.goodbyes],
     ]
 
@@ -35,7 +35,7 @@ def load_moment(state: list[Any]) -> Moment:
         boundary,
         tuple(Seen(*each) for each in seen),
         tuple(Drop(*each) for each in drops),
-        {_load_boot(source): stream for source, stream in probes},
+        {_load_boot(source): (stream, ns) for source, stream, ns in probes},
         tuple(Goodbye(*each) for each in goodbyes),
     )
 

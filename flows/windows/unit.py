@@ -16,6 +16,9 @@ Words = npt.NDArray[np.uint64]
 END_OF_TIME_NS: Final = 2**63 - 1
 """Watermark of a partition that has ended."""
 
+GIVE_UP_NS: Final = 86_400 * 10**9
+"""A probe that is silent for so long is no longer expected."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -92,7 +95,7 @@ class Unit:
             else empty.
         since_ns: event time before which this run has no sketches: it began there.
         alive: streams of probes that were there when the panes closed, with packets or without.
-        silent: streams of probes that are not, though they didn't say goodbye.
+        silent: streams of probes that are not, though they didn't say goodbye; for a day.
         goodbyes: those said in these panes.
     """
 

@@ -1,0 +1,1 @@
+"""The detectors, a module each; ``flows.detect.registry`` knows them by name."""
