@@ -20,6 +20,7 @@ of the light keys are held depends on the order of updates and merges; the bound
 from __future__ import annotations
 
 import copy
+import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -193,6 +194,47 @@ class Frequency:
         rankings = [_ranking(rows.keys, figures, m, n, reach[m], 0) for m in (PACKETS, BYTES)]
         return Top(rankings[PACKETS], rankings[BYTES])
 
+    def over(self, metric: int, at_least: float) -> list[Hitter]:
+        """All keys whose lower bound is at least so much, heaviest first.
+
+        Args:
+            metric: ``PACKETS`` or ``BYTES``.
+            at_least: above 0.
+        """
+        if self._sketched is not None:
+            return self.bounds(_from_texts(self._sketched.surely(metric, at_least), self.words))
+        rows = self._exact or _no_rows(self.words)
+        weights = (rows.packets, rows.bytes)[metric]
+        found = weights >= at_least
+        figures = np.array((rows.packets[found],) * 3 + (rows.bytes[found],) * 3)
+        return _ranking(rows.keys[found], figures, metric, len(rows.keys), 0, 0).rows
+
+    def bounds(self, keys: U64) -> list[Hitter]:
+        """What is known of given keys, (n, words), in their order.
+
+        Raises:
+            SketchError: the keys have another number of words.
+        """
+        if keys.shape != (len(keys), self.words):
+            msg = f"keys of {self.words} words were expected, not an array of {keys.shape}"
+            raise SketchError(msg)
+        if self._sketched is not None:
+            texts, hashes = _texts(keys), hash_words(keys, self.seed)
+            figures = [self._sketched.bounds(m, texts, hashes) for m in (PACKETS, BYTES)]
+            numbers = np.concatenate(figures).T.tolist()
+            rows = zip(keys.tolist(), numbers, strict=True)
+            return [Hitter(tuple(key), *six) for key, six in rows]
+        held = self._exact or _no_rows(self.words)
+        known = zip(
+            map(tuple, held.keys.tolist()), held.packets.tolist(), held.bytes.tolist(), strict=True
+        )
+        sums = {key: (packets, octets) for key, packets, octets in known}
+        found = []
+        for key in map(tuple, keys.tolist()):
+            packets, octets = sums.get(key, (0, 0))
+            found.append(Hitter(key, *(packets,) * 3, *(octets,) * 3))
+        return found
+
     def copy(self) -> Frequency:
         """An independent copy."""
         twin = Frequency(*self._shape())
@@ -359,6 +401,14 @@ class _Sketched:
         taken = max(4 * n, int(np.count_nonzero(uppers > np.uint64(max(share, absent)))))
         hidden = max(absent, int(uppers[taken]) if taken < len(held) else 0)
         return [row[0] for row in held[:taken]], hidden
+
+    def surely(self, metric: int, at_least: float) -> list[str]:
+        """Keys whose counter is at least so much, heaviest first."""
+        kind = datasketches.frequent_items_error_type.NO_FALSE_POSITIVES
+        # The library wants more than the threshold, a whole number.
+        below = max(math.ceil(at_least) - 1, 0)
+        held = self.items[metric].get_frequent_items(kind, below)
+        return [row[0] for row in held]
 
     def bounds(self, metric: int, texts: list[str], hashes: U64) -> U64:
         """Value, lower and upper bound of each key, (3, n)."""

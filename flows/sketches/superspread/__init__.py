@@ -11,6 +11,6 @@ Two variants with one interface:
 
 from flows.sketches.superspread.classic import ClassicSuperSpread
 from flows.sketches.superspread.mergeable import SuperSpread
-from flows.sketches.superspread.result import Spreader, SpreadTop
+from flows.sketches.superspread.result import Spreader, SpreadOver, SpreadTop
 
-__all__ = ["ClassicSuperSpread", "SpreadTop", "Spreader", "SuperSpread"]
+__all__ = ["ClassicSuperSpread", "SpreadOver", "SpreadTop", "Spreader", "SuperSpread"]

@@ -18,6 +18,7 @@ from flows.sketches.superspread.pool import CONFIDENCE, Pool, shape_of
 from flows.sketches.superspread.result import (
     F64,
     U64,
+    SpreadOver,
     SpreadTop,
     check_columns,
     check_rows,
@@ -69,6 +70,12 @@ class SuperSpread:
         if self._pool is not None:
             return self._pool.settle()
         return len(self._pairs.counts(self.seed)[0])
+
+    def keys(self) -> U64:
+        """Keys that can be listed, (n, words); the sketch stays as it is, for other readers."""
+        if self._pool is not None:
+            return self._pool.held()
+        return self._pairs.counts(self.seed)[0]
 
     def update(self, keys: U64, key_hashes: U64, element_hashes: U64) -> None:
         """Count pairs of a key and an element.
@@ -145,6 +152,35 @@ class SuperSpread:
         listed = estimate >= at_least
         figures = estimate[listed], lower[listed], upper[listed]
         return SpreadTop(ranked(keys[listed], *figures, n), recall, confidence, self.memory_bytes)
+
+    def over(self, keys: U64, at_least: float, n: int = 1000) -> SpreadOver:
+        """Which of given keys have at least so many different elements for certain.
+
+        Args:
+            keys: different keys, (k, words), such as those of a part of what was merged.
+            at_least: list keys with a lower bound of at least so much.
+            n: list so many at most, those with the largest estimates.
+
+        Raises:
+            SketchError: the keys have another number of words, or ``n`` is negative.
+        """
+        check_columns(self.words, keys)
+        check_rows(n)
+        hashes = hash_words(keys, self.seed)
+        others = 0
+        if self._pool is not None:
+            rows, others = self._pool.likely(hashes, n, at_least)
+            keys, hashes = keys[rows], hashes[rows]
+        estimate, lower, upper = self.estimates(keys, hashes)
+        certain = lower >= at_least
+        figures = estimate[certain], lower[certain], upper[certain]
+        count = int(np.count_nonzero(certain)) + others
+        return SpreadOver(ranked(keys[certain], *figures, n), count)
+
+    @property
+    def confidence(self) -> float:
+        """Probability that the bounds of a key hold; 1 as long as all is exact."""
+        return 1.0 if self._pool is None else CONFIDENCE
 
     def estimates(self, keys: U64, key_hashes: U64) -> tuple[F64, F64, F64]:
         """Estimate, lower and upper bound of given keys, each (n,).

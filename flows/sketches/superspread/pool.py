@@ -30,6 +30,7 @@ _WORDS_PER_REGISTER: Final = 32  # so that a key's registers rarely share a word
 _DROP: Final = 1.9207  # half the square of 1.96
 # Registers, and how many keys stay at most: so many per row asked for, and so many more.
 _SCREENS: Final = ((256, 16, 1024), (1024, 4, 256))
+_LOOK: Final = 256  # registers that tell whether a key is worth reading in full
 _SCREEN_DEVIATIONS: Final = 4.0
 _NOTHING_SEEN: Final = 9.0  # pairs per screen that leave no trace less often than once in 8000
 
@@ -131,6 +132,10 @@ class Pool:
         """Keys that can be listed, (n, words)."""
         return self.keys[: self.settle()]
 
+    def held(self) -> U64:
+        """Keys that can be listed, and perhaps some more, (n, words); nothing is changed."""
+        return self.keys[: int(self.state[table.COUNT])].copy()
+
     def recall_peers(self) -> float:
         """Number of elements that make a key a candidate with 99.9 % probability."""
         self.settle()
@@ -175,6 +180,33 @@ class Pool:
                 left &= x >= _nth_largest(x, most)
             rows = rows[left]
         return rows
+
+    def likely(
+        self, key_hashes: U64, n: int, at_least: float
+    ) -> tuple[npt.NDArray[np.intp], int]:
+        """Rows that can have a lower bound of ``at_least``, at most ``n``, those of most elements.
+
+        Looks at a part of the registers, so that a key at whose place they are nearly empty
+        costs little.
+
+        Returns:
+            The rows, and how many others are likely over it too.
+        """
+        if len(key_hashes) == 0:
+            return np.empty(0, np.intp), 0
+        registers = min(_LOOK, self.shape.registers)
+        _, _, x, information = self._fit(key_hashes, registers)
+        # A key over it for certain has an estimate above it, here within four deviations.
+        root = np.sqrt(np.maximum(information, 1e-9))
+        upper = x + 2 * np.log(1 + (_SCREEN_DEVIATIONS / 2 + 0.5) / root)
+        aim = math.log(max(at_least, 1e-9) / self.shape.registers)
+        seen = (information >= 1) | (at_least * registers < _NOTHING_SEEN * self.shape.registers)
+        rows = np.flatnonzero(seen & (upper >= aim))
+        if len(rows) <= n:
+            return rows, 0
+        chosen = np.argpartition(-x[rows], n)
+        others = int(np.count_nonzero(x[rows[chosen[n:]]] >= aim))
+        return rows[chosen[:n]], others
 
     def _fit(self, key_hashes: U64, registers: int) -> tuple[I32, I32, F64, F64]:
         n = len(key_hashes)

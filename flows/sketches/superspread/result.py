@@ -42,6 +42,18 @@ class SpreadTop(NamedTuple):
     memory_bytes: int
 
 
+class SpreadOver(NamedTuple):
+    """Keys that are over a threshold for certain.
+
+    Attributes:
+        rows: those listed, largest estimate first.
+        count: how many there are; of those not listed only a part of the registers was read.
+    """
+
+    rows: list[Spreader]
+    count: int
+
+
 def check_words(words: int) -> None:
     """Refuse keys of a length that no task has.
 

@@ -10,7 +10,7 @@ import pytest
 from flows.errors import SketchError
 from flows.kernels.group import Grouped, group_sum
 from flows.sketches import count_min
-from flows.sketches.frequency import EXACT_KEYS, Frequency
+from flows.sketches.frequency import BYTES, EXACT_KEYS, PACKETS, Frequency
 from schemas.hashing import hash_words
 from tests.support.naive_sketches import NaiveFrequency
 
@@ -317,3 +317,39 @@ def test_damaged_bytes_are_refused(size):
     for end in (0, 7, 8, 40, len(data) - 1):
         with pytest.raises(SketchError):
             Frequency.from_bytes(data[:end])
+
+
+@pytest.mark.parametrize("parts", [zipf_chunks(1, 1000), zipf_chunks()])
+@pytest.mark.parametrize("metric", [PACKETS, BYTES])
+def test_over_lists_all_keys_with_a_lower_bound_over_the_threshold(parts, metric) -> None:
+    """Their bounds hold; a key that isn't listed has a lower bound below the threshold."""
+    summary, truth = summary_of(parts), truth_of(parts)
+    weights = {key: sums[metric] for key, *sums in zip(*truth.columns(), strict=True)}
+    at_least = sorted(weights.values())[-20]
+    found = summary.over(metric, at_least)
+    assert found
+    assert [row.key for row in found] == [
+        row.key for row in sorted(found, key=lambda row: (-row[1 + 3 * metric], row.key))
+    ]
+    for row in found:
+        value, lower, upper = row[1 + 3 * metric : 4 + 3 * metric]
+        assert at_least <= lower <= value <= upper
+        assert lower <= weights[row.key] <= upper
+    listed = {row.key for row in found}
+    others = [key for key in weights if key not in listed]
+    known = summary.bounds(np.array(others, np.uint64))
+    assert all(row[2 + 3 * metric] < at_least for row in known)
+    assert all(row[2 + 3 * metric] <= weights[row.key] <= row[3 + 3 * metric] for row in known)
+
+
+def test_a_key_that_was_never_seen_weighs_nothing() -> None:
+    """While all is exact; its bounds are 0."""
+    summary = summary_of(zipf_chunks(1, 100))
+    (row,) = summary.bounds(keys_of(1, 77))
+    assert row[1:] == (0,) * 6
+
+
+def test_bounds_refuse_keys_of_another_length() -> None:
+    """Three words are no key of two."""
+    with pytest.raises(SketchError, match="keys of 2 words"):
+        Frequency(WORDS).bounds(np.zeros((1, 3), np.uint64))

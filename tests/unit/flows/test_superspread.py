@@ -389,3 +389,60 @@ def test_cut_classic_bytes_are_refused():
     for body in (data[8:20], data[8:-1], data[8:] + b"0"):
         with pytest.raises(SketchError, match="cut off"):
             ClassicSuperSpread.from_bytes(seal(b"NSC1", body))
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+def test_over_lists_given_keys_with_a_lower_bound_over_the_threshold(scale):
+    """Of the keys asked for, those that are over it for certain; others stay out."""
+    sketch = fed(np.array([9, 8, 2, 7]) * scale, memory=1 << 20)
+    asked = np.array([[0], [1], [2], [77]], np.uint64)
+    found = sketch.over(asked, 5 * scale)
+    assert [row.key for row in found.rows] == [(0,), (1,)]
+    assert all(row.lower >= 5 * scale for row in found.rows)
+    assert found.count == 2
+    assert sketch.over(asked, 5 * scale, 1) == (found.rows[:1], 2)
+    assert sketch.over(np.empty((0, 1), np.uint64), 1).rows == []
+
+
+@pytest.mark.parametrize("at_least", [30, 100, 700])
+def test_over_misses_no_key_that_reading_all_registers_finds(at_least):
+    """The screen lets pass what is over the threshold for certain, among 20,000 small keys."""
+    rng = np.random.default_rng(at_least)
+    spreads = np.concatenate((rng.integers(1, 8, 20_000), rng.integers(10, 2000, 200)))
+    sketch = fed(rng.permutation(spreads), memory=1 << 20)
+    keys = sketch.keys()
+    estimate, lower, _ = sketch.estimates(keys, hash_words(keys))
+    truth = {tuple(key) for key in keys[lower >= at_least].tolist()}
+    found = sketch.over(keys, at_least)
+    assert {row.key for row in found.rows} == truth
+    assert found.count == len(truth) > 20
+    assert found.rows[0].estimate == estimate.max()
+
+
+def test_over_counts_those_that_it_does_not_list():
+    """Of 5,000 keys over the threshold 100 are listed, and nearly 5,000 counted."""
+    sketch = fed([100] * 5000, memory=1 << 20)
+    found = sketch.over(sketch.keys(), 20, 100)
+    assert len(found.rows) == 100
+    assert found.count == pytest.approx(sketch.candidates, rel=0.05)
+
+
+def test_asking_for_keys_changes_nothing():
+    """A sketch that others read too stays as it is."""
+    sketch = fed([1] * 5000)
+    before = sketch.copy()
+    keys = sketch.keys()
+    assert all(
+        np.array_equal(getattr(sketch._pool, name), getattr(before._pool, name))
+        for name in ("keys", "lowest", "slots", "state")
+    )
+    assert set(map(tuple, before._pool.candidates().tolist())) <= set(map(tuple, keys.tolist()))
+    few = fed([3, 2])
+    assert few.keys().tolist() == [[0], [1]]
+    assert (few.confidence, sketch.confidence) == (1.0, 0.95)
+
+
+def test_over_refuses_keys_of_another_length():
+    """Two words are no key of one."""
+    with pytest.raises(SketchError, match="keys of 1 words"):
+        fed([1]).over(np.zeros((1, 2), np.uint64), 1)
