@@ -181,9 +181,7 @@ class Pool:
             rows = rows[left]
         return rows
 
-    def likely(
-        self, key_hashes: U64, n: int, at_least: float
-    ) -> tuple[npt.NDArray[np.intp], int]:
+    def likely(self, key_hashes: U64, n: int, at_least: float) -> tuple[npt.NDArray[np.intp], int]:
         """Rows that can have a lower bound of ``at_least``, at most ``n``, those of most elements.
 
         Looks at a part of the registers, so that a key at whose place they are nearly empty

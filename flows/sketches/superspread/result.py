@@ -47,11 +47,11 @@ class SpreadOver(NamedTuple):
 
     Attributes:
         rows: those listed, largest estimate first.
-        count: how many there are; of those not listed only a part of the registers was read.
+        total: how many there are; of those not listed only a part of the registers was read.
     """
 
     rows: list[Spreader]
-    count: int
+    total: int
 
 
 def check_words(words: int) -> None:

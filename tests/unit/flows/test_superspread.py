@@ -399,7 +399,7 @@ def test_over_lists_given_keys_with_a_lower_bound_over_the_threshold(scale):
     found = sketch.over(asked, 5 * scale)
     assert [row.key for row in found.rows] == [(0,), (1,)]
     assert all(row.lower >= 5 * scale for row in found.rows)
-    assert found.count == 2
+    assert found.total == 2
     assert sketch.over(asked, 5 * scale, 1) == (found.rows[:1], 2)
     assert sketch.over(np.empty((0, 1), np.uint64), 1).rows == []
 
@@ -415,7 +415,7 @@ def test_over_misses_no_key_that_reading_all_registers_finds(at_least):
     truth = {tuple(key) for key in keys[lower >= at_least].tolist()}
     found = sketch.over(keys, at_least)
     assert {row.key for row in found.rows} == truth
-    assert found.count == len(truth) > 20
+    assert found.total == len(truth) > 20
     assert found.rows[0].estimate == estimate.max()
 
 
@@ -424,7 +424,7 @@ def test_over_counts_those_that_it_does_not_list():
     sketch = fed([100] * 5000, memory=1 << 20)
     found = sketch.over(sketch.keys(), 20, 100)
     assert len(found.rows) == 100
-    assert found.count == pytest.approx(sketch.candidates, rel=0.05)
+    assert found.total == pytest.approx(sketch.candidates, rel=0.05)
 
 
 def test_asking_for_keys_changes_nothing():
