@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "run": "Run the main job.",
     "read": "Analyse capture files once.",
     "probe": "Capture packets to Kafka.",
+    "alerts": "List alerts and act on them.",
     "sql": "Ask the store with SQL.",
     "check": "Check that the store's tables agree.",
     "config": "Show or check the settings.",

@@ -6,27 +6,19 @@ import json
 import sys
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
+
+from flows.cli.options import ListByDefault
+from flows.cli.text import safe
 
 if TYPE_CHECKING:
     from flows.kafka.dead_letters import Plan
     from schemas.dead_letter import DeadLetter
 
-_LONGEST: Final = 200
 
-
-class _ListByDefault(click.Group):
-    """A group that lists when no command is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group("dlq", cls=_ListByDefault)
+@click.group("dlq", cls=ListByDefault)
 def command() -> None:
     """Show messages that could not be used, or send them again.
 
@@ -67,7 +59,7 @@ def list_(as_json: bool) -> None:
         return
     click.echo(f"\n{reasons.total():,} message(s) in {letters.topic}")
     for reason, count in reasons.most_common():
-        click.echo(f"{count:>9,}  {_safe(reason)}")
+        click.echo(f"{count:>9,}  {safe(reason)}")
     if letters.unreadable:
         click.echo(f"{letters.unreadable:>9,}  that are no dead letters of ours, not shown")
 
@@ -124,11 +116,11 @@ def replay(reason: str, dry_run: bool, yes: bool) -> int:
 
 def _plan_lines(plan: Plan) -> list[str]:
     lines = [
-        f"{count:>9,}  can be sent ({_safe(reason)})"
+        f"{count:>9,}  can be sent ({safe(reason)})"
         for reason, count in plan.sendable.most_common()
     ]
     lines += [
-        f"{count:>9,}  still can't be used, skipped: {_safe(fault)}"
+        f"{count:>9,}  still can't be used, skipped: {safe(fault)}"
         for fault, count in plan.bad.most_common()
     ]
     if plan.elsewhere:
@@ -137,12 +129,12 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 
 def _place(letter: DeadLetter) -> str:
-    return f"{_safe(letter.topic)}/{letter.partition}/{letter.offset}"
+    return f"{safe(letter.topic)}/{letter.partition}/{letter.offset}"
 
 
 def _line(letter: DeadLetter) -> str:
     size = f"{len(letter.message):,} bytes"
-    return f"{_time(letter.log_time_ms)}  {_place(letter)}  {size}  {_safe(letter.reason)}"
+    return f"{_time(letter.log_time_ms)}  {_place(letter)}  {size}  {safe(letter.reason)}"
 
 
 def _object(letter: DeadLetter) -> str:
@@ -164,9 +156,3 @@ def _time(time_ms: int) -> str:
         return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}.{rest_ms:03}"
     except (OverflowError, ValueError, OSError):  # a producer may write any number
         return f"{time_ms}ms"
-
-
-def _safe(text: str) -> str:
-    """Text that may quote what came off the wire: one line, no control characters."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:_LONGEST])
-    return shown if len(text) <= _LONGEST else f"{shown}…"

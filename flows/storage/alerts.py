@@ -50,8 +50,9 @@ WHOLE: Final = (
 
 _OF_ALL: Final = (
     "alert_id, tenant, probe, rule, title, toString(severity) AS severity, "
-    "toString(status) AS status, entity_text, metric, unit, value, lower, upper, confidence, "
-    f"threshold, muted_by, ack_by, toString(verdict) AS verdict, member_count, {_TIMES}"
+    "toString(status) AS status, entity, entity_text, metric, unit, value, lower, upper, "
+    "confidence, threshold, muted_by, ack_by, toString(verdict) AS verdict, member_count, "
+    f"{_TIMES}"
 )
 _OF_ONE: Final = (
     f"{_AS_THEY_ARE}, horizon AS horizon_s, toString(severity) AS severity, "
