@@ -8,11 +8,14 @@ sketches of one window, the busiest of the longest horizon.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 TOP: Final = 5
 """Rows of a ranking."""
+
+ALERTS: Final = 10
+"""Alerts that are told."""
 
 
 class Store(Protocol):
@@ -62,6 +65,18 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Raised:
+    """An alert: how bad, what of, since when (Unix ns)."""
+
+    severity: str
+    status: str
+    rule: str
+    entity: str
+    summary: str
+    first_seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All that is told about a run. Times are Unix ns, horizons s."""
 
@@ -82,6 +97,8 @@ class Summary:
     heavy: list[Estimate]
     spread: list[Estimate]
     hops: list[Hop]
+    alerts: list[Raised] = field(default_factory=list)
+    all_alerts: int = 0
 
     @property
     def span_s(self) -> float:
@@ -171,6 +188,7 @@ def collect(store: Store, tenant: str, probes: Sequence[str] | None = None) -> S
         rankings={name: _ranking(ask, where, *form) for name, form in RANKINGS.items()},
         hosts={} if flows["folded_flows"] else hosts,
         hops=_hops(ask, where),
+        **_alerts(ask),
         **flows,
         **window,
     )
@@ -248,6 +266,19 @@ def _busiest_window(ask: Any, where: str) -> dict[str, Any]:
         )
     ]
     return found
+
+
+def _alerts(ask: Any) -> dict[str, Any]:
+    """The worst alerts of the tenant, muted and pending ones left out, and how many there are."""
+    told = "tenant = {tenant:String} AND status IN ('firing', 'resolved')"
+    rows = ask(
+        "SELECT toString(a.severity) AS severity, toString(a.status) AS status, rule,"
+        " entity_text AS entity, summary, toUnixTimestamp64Nano(first_seen) AS first_seen_ns"
+        f" FROM alerts AS a WHERE {told}"
+        f" ORDER BY a.severity DESC, first_seen, entity_text LIMIT {ALERTS}"
+    )
+    (count,) = ask(f"SELECT count() AS n FROM alerts WHERE {told}")
+    return {"alerts": [Raised(**row) for row in rows], "all_alerts": count["n"]}
 
 
 def _hops(ask: Any, where: str) -> list[Hop]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from bytewax.dataflow import Dataflow
 
 from flows import logs, pipeline, recovery, summary
+from flows.detection import DetectionRun
 from flows.errors import NetSpectraError
 from flows.progress import Progress
 from flows.settings import Settings
@@ -70,13 +71,14 @@ class Job:
 
     Args:
         settings: of the run.
+        tell: whether notifiers are told of alerts.
 
     Raises:
         NetSpectraError: the settings can't be carried out or the store can't be opened.
         CaptureError: a capture can't be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tell: bool = True) -> None:
         self.settings = settings
         self.counts = StoredCounts()
         self._control = RunControl()
@@ -95,6 +97,9 @@ class Job:
         self.store = Store.open(settings.store)
         try:
             self._input = open_input(self.store)
+            resumes = settings.source_kind == "kafka"
+            self._detection = DetectionRun(settings, self.store, resumes=resumes, tell=tell)
+            self._fed = self._detection.tasks(self._tasks)
         except BaseException:
             self.store.close()
             raise
@@ -107,13 +112,16 @@ class Job:
         partitions = {name: self._partition(name) for name in self._input.partitions}
         self._started = time.monotonic()
         self._reporter.start()
+        self._detection.start()
         return pipeline.build(
             LogSource(partitions, self._control),
             UnitSink(self.store, self.counts, self._control, self._input.digest),
             ResultSink(self.store, self._context(), self._control),
+            self._detection.sink(self._control),
             tasks=self._tasks,
             horizons_ns=self.settings.window.horizons_ns,
             partitions=[f"{self._input.topic}/{name}" for name in partitions],
+            detection=self._detection.detection(),
         )
 
     def _context(self) -> Context:
@@ -142,6 +150,7 @@ class Job:
     def abandon(self) -> None:
         """Give everything back after a crash; the next run goes on from ``commits``."""
         self._done.set()
+        self._detection.close()
         self.store.close()
 
     def finish(self, *, show_summary: bool) -> int:
@@ -158,6 +167,7 @@ class Job:
         except NetSpectraError as error:
             self._control.fail(error)
         finally:
+            self._detection.close()
             self.store.close()
         if self._control.failure is not None:
             return logs.report(self._control.failure)
@@ -238,7 +248,7 @@ class Job:
         def make(recovered: str | None) -> tuple[PacketLog, PartitionAccumulator]:
             log = self._input.partitions[name](recovered)
             accumulator = PartitionAccumulator(
-                self._input.topic, name, self._window, self._tasks, self._networks
+                self._input.topic, name, self._window, self._fed, self._networks
             )
             self._logs.append(log)
             self._accumulators.append(accumulator)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.findings import Estimate, Ranked, Store, Summary, collect
 from flows.progress import format_time
@@ -91,6 +92,7 @@ def show(
         for name, ranking in found.rankings.items():
             _ranking(console, name, ranking, found.bytes)
         _hosts(console, found)
+        _alerts(console, found)
     _ledger(console, found, unfinished)
     console.print("\nWhere the data is", style="bold")
     console.print(f"  {where}" if where else "  nowhere: the temporary store is removed")
@@ -217,6 +219,31 @@ def _hosts(console: Console, found: Summary) -> None:
 def _estimate(table: Table, name: str, row: Estimate) -> None:
     numbers = (f"{value:,.0f}" for value in (row.estimate, row.lower, row.upper))
     table.add_row(name, *numbers, f"{100 * row.confidence:g} %")
+
+
+_STYLES: Final = {"critical": "bold red", "high": "red", "medium": "yellow"}
+
+
+def _alerts(console: Console, found: Summary) -> None:
+    console.print("\nAlerts", style="bold")
+    if not found.all_alerts:
+        console.print("  none")
+        return
+    table = _table("severity", "rule", "about", "what")
+    for alert in found.alerts:
+        what = printable(alert.summary)
+        about = printable(alert.entity)
+        style = _STYLES.get(alert.severity)
+        table.add_row(Text(alert.severity, style=style or ""), alert.rule, about, what)
+    console.print(table)
+    more = found.all_alerts - len(found.alerts)
+    if more:
+        console.print(f"  and {more:,} more: netspectra alerts list --all")
+
+
+def printable(text: str) -> str:
+    """Text that may come off the wire, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _ledger(console: Console, found: Summary, unfinished: str) -> None:

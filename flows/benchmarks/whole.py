@@ -115,21 +115,28 @@ def run(profile: str, packets: int, packets_per_second: float, **parameters: Any
 def _run(log: MessageLog, store: Any, config: WindowConfig) -> None:
     from bytewax._bytewax import cli_main
 
-    from flows import pipeline
+    from flows import detection, pipeline
+    from flows.detect import registry
     from flows.job import EPOCH
-    from flows.settings.model import Window
+    from flows.operators.detect import Detection
+    from flows.settings.model import Settings, Window
+    from flows.sinks.alerts import AlertSink
     from flows.sinks.result_rows import Context
     from flows.sinks.store import ResultSink, StoredCounts, UnitSink
     from flows.sources.partitions import LogSource
 
     tasks = default_tasks()
+    rules = registry.rules(Settings())
+    fed = detection.merged(tasks, rules)
     dataflow = pipeline.build(
-        LogSource({"0": lambda _: (log, accumulator(tasks, config))}),
+        LogSource({"0": lambda _: (log, accumulator(fed, config))}),
         UnitSink(store, StoredCounts()),
         ResultSink(store, Context([""])),
+        AlertSink(store),
         tasks=tasks,
         horizons_ns=Window().horizons_ns,
         partitions=["bench/0"],
+        detection=Detection(rules),
     )
     cli_main(dataflow, workers_per_process=1, epoch_interval=EPOCH)
 

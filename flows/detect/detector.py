@@ -100,18 +100,23 @@ class Readings:
 
 
 class Detector(Protocol):
-    """One detector of one tenant; it is asked once for each closed pane, in order of time.
+    """One detector of one tenant; it is asked once for each closed pane, in order of time."""
 
-    Attributes:
-        about: what people are told.
-        tasks: sketches that it wants fed; ``View`` has them by name. Several detectors may share
-            a task of the same name, which then must be equal.
-        horizon_ns: length of the window that it looks at; a multiple of the pane.
-    """
+    @property
+    def about(self) -> About:
+        """What people are told."""
 
-    about: About
-    tasks: Sequence[Task]
-    horizon_ns: int
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """Sketches that it wants fed; ``View`` has them by name.
+
+        Detectors may share a task of one name, which then must be equal. One without tasks looks
+        at what probes say.
+        """
+
+    @property
+    def horizon_ns(self) -> int:
+        """Length of the window that it looks at, a multiple of the pane."""
 
     def read(self, view: View, watched: Collection[Hashable]) -> Readings:
         """Measure.

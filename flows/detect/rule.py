@@ -21,7 +21,6 @@ class RuleAtWork:
         spec: the rule.
         policy: what holds for all rules.
         wishes: what people want kept quiet.
-        pane_ns: length of a pane.
         partitions: all partitions that will report.
         known: alerts of the rule that an earlier run left open; those of a snapshot win.
         state: an earlier ``snapshot``.
@@ -33,7 +32,6 @@ class RuleAtWork:
         policy: Policy,
         wishes: Wishes,
         *,
-        pane_ns: int,
         partitions: Sequence[str],
         known: Iterable[Alert] = (),
         state: tuple[Any, ...] | None = None,
@@ -57,7 +55,7 @@ class RuleAtWork:
             windows = windows if made_for == self._made_for else None
         for alert in known:
             self._of(alert.tenant)[1].seed([alert])
-        self._windows = OpenWindows(spec.horizon_ns, pane_ns, partitions, windows)
+        self._windows = OpenWindows(spec.horizon_ns, partitions, windows)
 
     @property
     def _made_for(self) -> str:

@@ -129,7 +129,6 @@ class OpenWindows:
 
     Args:
         horizon_ns: length of the windows, aligned to Unix time 0.
-        pane_ns: length of a pane.
         partitions: all partitions that will report.
         state: an earlier ``snapshot``.
     """
@@ -137,12 +136,10 @@ class OpenWindows:
     def __init__(
         self,
         horizon_ns: int,
-        pane_ns: int,
         partitions: Sequence[str],
         state: tuple[Any, ...] | None = None,
     ) -> None:
         self._horizon_ns = horizon_ns
-        self._pane_ns = pane_ns
         self._watermarks = dict.fromkeys(partitions, 0)
         self._offsets: dict[str, int] = {}
         self._waiting: dict[tuple[int, str], _Pane] = {}
@@ -180,18 +177,19 @@ class OpenWindows:
             self._wait(fact.pane, fact.tenant).probes.append(fact)
         known = self._watermarks.get(update.partition, 0)
         self._watermarks[update.partition] = max(known, update.watermark_ns)
-        boundary = self.watermark_ns // self._pane_ns
+        boundary = self.watermark_ns // update.pane_ns
         due = sorted(key for key in self._waiting if key[0] < boundary)
         for number, tenant in due:
-            view = self._close(number, tenant, self._waiting.pop((number, tenant)))
+            closing = self._waiting.pop((number, tenant))
+            view = self._close(number, tenant, closing, update.pane_ns)
             if view is not None:
                 yield view
 
     def _wait(self, pane: int, tenant: str) -> _Pane:
         return self._waiting.setdefault((pane, tenant), _Pane())
 
-    def _close(self, number: int, tenant: str, pane: _Pane) -> View | None:
-        pane_start_ns = number * self._pane_ns
+    def _close(self, number: int, tenant: str, pane: _Pane, pane_ns: int) -> View | None:
+        pane_start_ns = number * pane_ns
         start_ns = pane_start_ns - pane_start_ns % self._horizon_ns
         window = self._open.get(tenant)
         if window is None or start_ns > window.start_ns:
@@ -205,7 +203,7 @@ class OpenWindows:
         return View(
             tenant=tenant,
             pane_start_ns=pane_start_ns,
-            pane_ns=self._pane_ns,
+            pane_ns=pane_ns,
             start_ns=start_ns,
             horizon_ns=self._horizon_ns,
             merged=window.merged,

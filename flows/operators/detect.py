@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from flows.detect.alert import Alert
 from flows.detect.policy import Policy, RuleSpec, Wishes
+from flows.detect.probe_facts import facts
 from flows.detect.rule import RuleAtWork
 from flows.detect.window import DetectUpdate
 from flows.windows.unit import Unit
@@ -72,7 +73,6 @@ def detect(
     up: Flow[Unit],
     *,
     detection: Detection,
-    pane_ns: int,
     partitions: Sequence[str],
 ) -> Flow[Alert]:
     """Judge each closed pane by every rule.
@@ -83,12 +83,12 @@ def detect(
     :arg step_id: Unique ID.
     :arg up: Units of all partitions.
     :arg detection: Rules, and how their alerts are treated.
-    :arg pane_ns: Length of a pane.
     :arg partitions: Names of all partitions, as ``topic/partition``.
     :returns: Revisions of alerts.
 
     """
     specs = {spec.name: spec for spec in detection.rules}
+    # A rule without tasks looks at what probes say.
     wanted = {name: frozenset(task.name for task in spec.tasks) for name, spec in specs.items()}
 
     def updates(unit: Unit) -> list[tuple[str, _Named]]:
@@ -96,7 +96,8 @@ def detect(
         found = []
         for name, tasks in wanted.items():
             sketches = {key: panes for key, panes in unit.sketches.items() if key[1] in tasks}
-            found.append((name, (name, DetectUpdate(*head, sketches, (), unit.since_ns))))
+            probes = () if tasks else facts(unit)
+            found.append((name, (name, DetectUpdate(*head, sketches, probes, unit.since_ns))))
         return found
 
     def make(name: str, state: tuple[Any, ...] | None) -> RuleAtWork:
@@ -104,7 +105,6 @@ def detect(
             specs[name],
             detection.policy,
             detection.wishes,
-            pane_ns=pane_ns,
             partitions=partitions,
             known=() if state else detection.known(name),
             state=state,

@@ -83,7 +83,8 @@ def merge_horizons(
     def updates(unit: Unit) -> list[tuple[str, UnitUpdate]]:
         panes: dict[str, dict[str, list[PaneSketch]]] = {name: {} for name in by_name}
         for (tenant, name), sketches in unit.sketches.items():
-            panes[name][tenant] = sketches
+            if name in panes:  # others are fed for detection alone
+                panes[name][tenant] = sketches
         head = (f"{unit.topic}/{unit.partition}", unit.offset, unit.watermark_ns, unit.pane_ns)
         return [
             (name, UnitUpdate(*head, by_tenant, unit.since_ns)) for name, by_tenant in panes.items()

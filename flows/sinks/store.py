@@ -145,7 +145,7 @@ def _pick(group: TaskResults, *, late: bool) -> TaskResults:
     return replace(group, results=[r for r in group.results if (r.revision == 0) == late])
 
 
-class _Partition(StatelessSinkPartition[Any]):
+class SinkPartition(StatelessSinkPartition[Any]):
     """Hands items over until the run fails; after that nothing is stored."""
 
     def __init__(self, write: Callable[[list[Any]], None], control: RunControl) -> None:
@@ -185,14 +185,14 @@ class UnitSink(DynamicSink[Unit]):
         self._digest = digest
 
     @override
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> SinkPartition:
         writer = UnitWriter(self._store, self._counts, self._digest)
 
         def write(units: list[Unit]) -> None:
             for unit in units:
                 writer.write(unit)
 
-        return _Partition(write, self._control)
+        return SinkPartition(write, self._control)
 
 
 class ResultSink(DynamicSink[TaskResults]):
@@ -211,5 +211,5 @@ class ResultSink(DynamicSink[TaskResults]):
         self._writer = ResultWriter(PatientStore(store, self._control), context)
 
     @override
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
-        return _Partition(self._writer.write, self._control)
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> SinkPartition:
+        return SinkPartition(self._writer.write, self._control)

@@ -32,8 +32,12 @@ from datetime import timedelta
 from bytewax._bytewax import cli_main
 from flows import pipeline
 from flows.benchmarks.fresh import peak_bytes
+from flows.detect import registry
+from flows.detection import merged
 from flows.job import tasks_of
-from flows.settings import DEFAULT_TASKS
+from flows.operators.detect import Detection
+from flows.settings import DEFAULT_TASKS, Settings
+from flows.sinks.alerts import AlertSink
 from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources.logs import DemoLog
@@ -47,17 +51,20 @@ traffic = Traffic(profile="flood", packets=1_000_000, packets_per_second=600_000
                   destinations=sys.argv[1])
 assert traffic.start_ns % 2_000_000_000 == 0 and traffic.span_ns < 2_000_000_000
 networks, tasks, config = Networks({}), tasks_of(DEFAULT_TASKS), WindowConfig()
+rules = registry.rules(Settings())
+fed = merged(tasks, rules)
 
 def partition(_):
     log = DemoLog(traffic, tenant="t", probe="p")
-    return log, PartitionAccumulator("flood", "0", config, tasks, networks)
+    return log, PartitionAccumulator("flood", "0", config, fed, networks)
 
 with Store.open("chdb:data") as store:
     counts = StoredCounts()
     flow = pipeline.build(
         LogSource({"0": partition}), UnitSink(store, counts),
-        ResultSink(store, Context(networks.names)),
-        tasks=tasks, horizons_ns=(2 * 10**9, 60 * 10**9, 600 * 10**9), partitions=["flood/0"])
+        ResultSink(store, Context(networks.names)), AlertSink(store),
+        tasks=tasks, horizons_ns=(2 * 10**9, 60 * 10**9, 600 * 10**9), partitions=["flood/0"],
+        detection=Detection(rules))
     cli_main(flow, workers_per_process=1, epoch_interval=timedelta(seconds=10))
 peak = peak_bytes()
 print(json.dumps({"peak_bytes": peak, "max_flows": config.max_flows, "packets": counts.packets}))

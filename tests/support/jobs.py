@@ -16,8 +16,10 @@ from bytewax._bytewax import cli_main
 
 from flows import pipeline
 from flows.job import tasks_of
+from flows.operators.detect import Detection
 from flows.settings import DEFAULT_TASKS
 from flows.settings.model import INTERNAL
+from flows.sinks.alerts import AlertSink
 from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, RowStore, StoredCounts, UnitSink
 from flows.sources.logs import LogProgress, PacketLog
@@ -184,9 +186,11 @@ def run_flow(
         LogSource(partitions, control),
         UnitSink(store, counts, control),
         ResultSink(store, Context(NETWORKS.names), control),
+        AlertSink(store, control),
         tasks=TASKS,
         horizons_ns=horizons_ns,
         partitions=[f"{topic}/{name}" for name in partitions],
+        detection=Detection(),
     )
     cli_main(flow, workers_per_process=workers, epoch_interval=timedelta(seconds=10))
     return counts

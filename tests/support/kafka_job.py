@@ -48,6 +48,7 @@ def main() -> None:
     """Wrap what the kills hit, then run the job as bytewax's own runner does."""
     import runpy
 
+    from flows.operators.detect import _RuleLogic
     from flows.operators.horizons import _HorizonLogic
     from flows.sources.kafka import KafkaLog
     from flows.sources.partitions import LogPartition
@@ -71,6 +72,7 @@ def main() -> None:
     wrap(Store, "insert", "insert")
     wrap(LogPartition, "snapshot", "snapshot")
     wrap(_HorizonLogic, "snapshot", "horizons")
+    wrap(_RuleLogic, "snapshot", "detect")
     wrap(PartitionAccumulator, "_close", "close")
     if "JOB_ENDS" in os.environ:
         _stop_at_the_end(KafkaLog, int(os.environ["JOB_ENDS"]))
