@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from flows import job
 from flows.settings import Settings
-from flows.storage.store import Store
 from schemas.record import Packets
-from tests.support.jobs import SECOND, ipv4_packets, sums, tables, truth, write_pcap
+from tests.support.jobs import SECOND, ipv4_packets, truth, write_pcap
 from tests.support.kafka import Broker
 from tests.support.kafka_job import KafkaJob, in_time, probe_messages, produce
+from tests.support.stored import ROLLUPS, Stored, look, same_as
 
 pytestmark = [pytest.mark.requires("kafka"), pytest.mark.slow]
 
 T0 = 1_700_000_040 * SECOND
 PARTITIONS = 6
-ADDITIVE = ("flows", "totals", "ledger", "commits")
-ROLLUPS = ("flows_1m", "flows_1h")
-RESULTS = ("distinct_counts", "heavy_hitters", "spreaders", "sketches")
 
 
 def traffic(seed: int, count: int) -> Packets:
@@ -40,46 +35,6 @@ def traffic(seed: int, count: int) -> Packets:
 
 PROBES = {"a": traffic(1, 1500), "b": traffic(2, 900)}
 WHOLE = np.concatenate(list(PROBES.values()))
-
-
-@dataclass
-class Stored:
-    """What a store holds after a run."""
-
-    rows: dict[str, list[str]]
-    tables: dict[str, list[Any]]
-    sums: set[tuple[int, int]]
-    late: set[Any]
-    """Starts of panes that late packets were added to."""
-
-    def results(self, shortest_s: int = 2, longest_s: int = 600) -> dict[str, list[Any]]:
-        """Results that don't depend on the order in which partitions are read."""
-        return {
-            name: [
-                row
-                for row in self.tables[name]
-                if shortest_s <= row[1] <= longest_s and not (row[1] == 2 and row[0] in self.late)
-            ]
-            for name in RESULTS
-        }
-
-
-def look(directory: Path) -> Stored:
-    """All rows of the additive tables but for the time of their insert; results as they show."""
-    with Store.open(f"chdb:{directory}", serve=False) as store:
-        rows = {}
-        for table in ADDITIVE:
-            found = store.query(f"SELECT * EXCEPT (ingested_at) FROM {table}").to_pylist()
-            rows[table] = sorted(repr(list(row.values())) for row in found)
-        late = store.query(
-            "SELECT window_start FROM totals WHERE late_packets > 0 GROUP BY window_start"
-        ).to_pylist()
-        return Stored(
-            rows,
-            tables(store, "t", (*ROLLUPS, *RESULTS, "totals", "ledger", "flows")),
-            set(sums(store, "t").values()),
-            {row["window_start"] for row in late},
-        )
 
 
 def fill(broker: Broker) -> str:
@@ -100,7 +55,7 @@ def wanted(kafka_session: Broker, topic: str, tmp_path_factory: pytest.TempPathF
     """What an undisturbed run stores."""
     runs = KafkaJob(kafka_session, topic, tmp_path_factory.mktemp("plain"))
     runs.finish()
-    found = look(runs.store)
+    found = look(f"chdb:{runs.store}")
     assert found.sums == {truth(WHOLE)}
     assert all(found.rows.values())
     return found
@@ -112,7 +67,7 @@ def test_the_topic_gives_what_its_packets_give_from_files(wanted: Stored, tmp_pa
         write_pcap(tmp_path / f"{name}.pcap", packets)
     setting = f"chdb:{tmp_path / 'store'}"
     assert job.run(Settings(source=f"pcap:{tmp_path}/*.pcap", store=setting, tenant="t")) == 0
-    files = look(tmp_path / "store")
+    files = look(setting)
     assert files.sums == wanted.sums
     for name in ("flows", *ROLLUPS):
         assert wanted.tables[name] == files.tables[name]
@@ -162,17 +117,10 @@ def test_kills_lose_and_double_nothing(
     ]
     assert sum(hit) == len(hit), runs.counted()
     runs.finish(recover=recover, workers=2)
-    found = look(runs.store)
-    assert found.sums == wanted.sums
-    assert found.rows == wanted.rows
-    for name in ROLLUPS:
-        assert found.tables[name] == wanted.tables[name]
-    if recover:
-        assert found.results() == wanted.results()
-        return
-    # Horizons that a run began in the middle of say so; the others are right.
-    seen = {row[:3]: row for row in found.tables["distinct_counts"]}
-    whole = [row for row in wanted.results()["distinct_counts"] if seen[row[:3]][-1]]
-    assert [seen[row[:3]] for row in whole] == whole
-    assert {row[1] for row in seen.values() if not row[-1]} == {2, 60, 600}
-    assert {row[1] for row in whole} >= {2}
+    found = look(f"chdb:{runs.store}")
+    same_as(found, wanted, whole=recover)
+    if not recover:
+        # Horizons that a run began in the middle of say so.
+        rows = found.tables["distinct_counts"]
+        assert {row[1] for row in rows if not row[-1]} == {2, 60, 600}
+        assert {row[1] for row in rows if row[-1]} >= {2}

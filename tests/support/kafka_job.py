@@ -1,8 +1,9 @@
 """The main job on a real broker: traffic of probes into a topic, and runs as processes.
 
 Run as a script, this is ``python -m bytewax.run flows.main`` that kills itself where
-``JOB_KILL`` says (``insert before flows 5``: instead of the fifth insert into flows), and stops
-by itself when all there is has been read (``JOB_ENDS``).
+``JOB_KILL`` says (``insert before flows 5``: instead of the fifth insert into flows; counted from
+when the file ``JOB_ARMED`` is there, if one is named), and stops by itself when all there is has
+been read (``JOB_ENDS``).
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ SCRIPT: Final = (sys.executable, str(Path(__file__).resolve()))
 class Kill:
     """Ends the process with SIGKILL at the n-th time that it gets to a place."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, armed: str = "") -> None:
+        self._armed = Path(armed) if armed else None
         *place, left = where.split() or ["", "0"]
         self._place, self._left = " ".join(place), int(left)
         self._lock = threading.Lock()
 
     def at(self, place: str) -> None:
-        if place != self._place:
+        if place != self._place or (self._armed is not None and not self._armed.exists()):
             return
         with self._lock:
             self._left -= 1
@@ -55,7 +57,7 @@ def main() -> None:
     from flows.storage.store import Store
     from flows.windows.partition import PartitionAccumulator
 
-    kill = Kill(os.environ.get("JOB_KILL", ""))
+    kill = Kill(os.environ.get("JOB_KILL", ""), os.environ.get("JOB_ARMED", ""))
 
     def wrap(owner: type, name: str, place: str) -> None:
         inner = getattr(owner, name)
@@ -69,7 +71,7 @@ def main() -> None:
 
         setattr(owner, name, hooked)
 
-    wrap(Store, "insert", "insert")
+    wrap(Store, "insert_once", "insert")
     wrap(LogPartition, "snapshot", "snapshot")
     wrap(_HorizonLogic, "snapshot", "horizons")
     wrap(_RuleLogic, "snapshot", "detect")
@@ -158,15 +160,15 @@ class KafkaJob:
             text=True,
         )
 
-    def run(self, **options: Any) -> tuple[int, str, str]:
+    def run(self, *, seconds: float = 120, **options: Any) -> tuple[int, str, str]:
         """A run to its end: exit code, stdout and stderr."""
         process = self.start(**options)
         try:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
-            raise AssertionError(f"no end within 120 s:\n{out}\n{err}") from None
+            raise AssertionError(f"no end within {seconds} s:\n{out}\n{err}") from None
         return process.returncode, out, err
 
     def finish(self, code: int = 0, **options: Any) -> tuple[str, str]:
