@@ -53,7 +53,7 @@ PACKETS: Final = 0
 BYTES: Final = 1
 
 _KIND: Final = b"NSF1"
-# words, lg_max, exact, unused, width, hash seed, totals, unfed
+# words, lg_max, exact, not compressed, width, hash seed, totals, unfed
 _HEAD: Final = struct.Struct("<BBBBIQ2Q2Q")
 _SIZES: Final = struct.Struct("<4I")
 _ABSENT: Final = "-"  # never held: keys are hexadecimal digits
@@ -243,20 +243,26 @@ class Frequency:
         twin._sketched = None if self._sketched is None else self._sketched.copy()
         return twin
 
-    def to_bytes(self) -> bytes:
-        """The state, sealed; compressed beyond ``EXACT_KEYS``."""
+    def to_bytes(self, *, compressed: bool = True) -> bytes:
+        """The state, sealed; by default compressed beyond ``EXACT_KEYS``.
+
+        Compressing takes longer than sending a megabyte to another process.
+        """
         if self._sketched is not None:
             unfed = [self._sketched.lost_in_image(metric) for metric in (PACKETS, BYTES)]
             images = self._sketched.images()
             sizes = _SIZES.pack(*(len(image) for image in images))
-            body = zlib.compress(b"".join((sizes, *images)), 1)
+            body = b"".join((sizes, *images))
+            if compressed:
+                body = zlib.compress(body, 1)
         else:
             unfed = [0, 0]
             rows = self._exact or _no_rows(self.words)
             columns = rows.keys, rows.packets, rows.bytes
             body = b"".join(column.astype("<u8").tobytes() for column in columns)
         words, width, lg_max, seed = self._shape()
-        head = _HEAD.pack(words, lg_max, self.exact, 0, width, seed, *self._totals, *unfed)
+        plain = not compressed
+        head = _HEAD.pack(words, lg_max, self.exact, plain, width, seed, *self._totals, *unfed)
         return seal(_KIND, head + body)
 
     @classmethod
@@ -267,12 +273,13 @@ class Frequency:
             SketchError: foreign or damaged bytes.
         """
         payload = unseal(_KIND, data)
-        words, lg_max, exact, _, width, seed, *sums = _HEAD.unpack_from(payload)
+        words, lg_max, exact, plain, width, seed, *sums = _HEAD.unpack_from(payload)
         summary = cls(words, width, lg_max, seed)
         summary._totals = sums[:2]
         body = payload[_HEAD.size :]
         if not exact:
-            summary._sketched = _Sketched.from_images(_split(zlib.decompress(body)), sums[2:])
+            images = _split(body if plain else zlib.decompress(body))
+            summary._sketched = _Sketched.from_images(images, sums[2:])
         elif body:
             flat = np.frombuffer(body, "<u8").astype(np.uint64)
             n = len(flat) // (words + 2)
@@ -294,7 +301,7 @@ class Frequency:
         return dict(zip(names, sketched.images(), strict=True))
 
     def __reduce__(self) -> tuple[Callable[[bytes], Frequency], tuple[bytes]]:
-        return Frequency.from_bytes, (self.to_bytes(),)
+        return Frequency.from_bytes, (self.to_bytes(compressed=False),)
 
     def _shape(self) -> tuple[int, int, int, int]:
         return self.words, self.width, self.lg_max, self.seed
