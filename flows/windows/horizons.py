@@ -12,32 +12,13 @@ from flows.sketches.superspread import SuperSpread
 from flows.windows.sampling import UNSAMPLED, Sampling
 from flows.windows.tasks import PaneSketch, Sketch
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 
 _READERS: Final[dict[str, Callable[[Any], Sketch]]] = {
     "distinct": Distinct.from_partial,
     "frequency": Frequency.from_bytes,
     "spread": SuperSpread.from_bytes,
 }
-
-
-@dataclass(frozen=True)
-class TaskUpdate:
-    """What one unit holds for one tenant's task; sent even when empty, for its watermark.
-
-    Attributes:
-        partition: topic and partition that the unit is of.
-        offset: of the unit in its partition.
-        watermark_ns: of the partition after the unit.
-        pane_ns: length of a pane.
-        panes: in order of time.
-    """
-
-    partition: str
-    offset: int
-    watermark_ns: int
-    pane_ns: int
-    panes: Sequence[PaneSketch] = ()
 
 
 @dataclass(frozen=True)
@@ -83,51 +64,52 @@ class _Window:
 
 
 class HorizonMerger:
-    """Merges one task's panes of all partitions into its horizons.
+    """Merges one tenant's panes for one task, of all partitions, into horizons.
 
-    A horizon is published when the watermarks of all partitions have passed its end, and again,
-    with the next revision, when late panes change it while it is kept: until the next horizon
-    of its length is closed. Panes that come later are published by themselves as revision 0.
-    Merging commutes, so the order in which partitions report changes no final result.
+    A horizon is published when time has passed its end, and again, with the next revision, when
+    late panes change it while it is kept: until the next horizon of its length is closed. Panes
+    that come later are published by themselves as revision 0. Merging commutes, so the order in
+    which partitions report changes no final result.
 
     Args:
         horizons_ns: lengths; each a multiple of the pane.
-        partitions: all partitions that will report.
         state: an earlier ``snapshot``.
+
+    Raises:
+        ValueError: the state is of another version.
     """
 
-    def __init__(
-        self,
-        horizons_ns: Sequence[int],
-        partitions: Sequence[str],
-        state: tuple[Any, ...] | None = None,
-    ) -> None:
+    def __init__(self, horizons_ns: Sequence[int], state: tuple[Any, ...] | None = None) -> None:
         self._horizons_ns = tuple(horizons_ns)
-        self._watermarks: dict[str, int] = dict.fromkeys(partitions, 0)
         self._windows: dict[tuple[int, int], _Window] = {}
         if state is not None:
             self._restore(state)
 
-    @property
-    def watermark_ns(self) -> int:
-        """Event time that all partitions have passed."""
-        return min(self._watermarks.values())
-
-    def apply(self, update: TaskUpdate, since_ns: int = 0) -> list[WindowResult]:
+    def apply(
+        self,
+        panes: Sequence[PaneSketch],
+        pane_ns: int,
+        *,
+        before_ns: int,
+        watermark_ns: int,
+        since_ns: int = 0,
+    ) -> list[WindowResult]:
         """Merge a unit's panes; returns what is new to publish, in order of time.
 
         Args:
-            update: the unit's part.
+            panes: in order of time; none when the unit only moves the watermark.
+            pane_ns: length of a pane.
+            before_ns: event time that all partitions had passed before the unit.
+            watermark_ns: and with it.
             since_ns: horizons that start earlier were not seen whole.
         """
-        before = self.watermark_ns
         strays: dict[tuple[int, int], _Window] = {}
-        for pane in update.panes:
-            pane_start_ns = pane.pane * update.pane_ns
+        for pane in panes:
+            pane_start_ns = pane.pane * pane_ns
             for horizon_ns in self._horizons_ns:
                 start_ns = pane_start_ns - pane_start_ns % horizon_ns
                 key = (start_ns, horizon_ns)
-                gone = start_ns + horizon_ns <= before and key not in self._windows
+                gone = start_ns + horizon_ns <= before_ns and key not in self._windows
                 windows = strays if gone else self._windows
                 if key in windows:
                     windows[key].merge(pane.sketch)
@@ -135,9 +117,6 @@ class HorizonMerger:
                     windows[key] = _Window(pane.sketch, owned=False)
                 windows[key].packets += pane.packets
                 windows[key].sampling = windows[key].sampling.merge(pane.sampling)
-        self._watermarks[update.partition] = max(
-            self._watermarks.get(update.partition, 0), update.watermark_ns
-        )
         late = [
             WindowResult(
                 *key,
@@ -150,7 +129,7 @@ class HorizonMerger:
             )
             for key, window in sorted(strays.items())
         ]
-        return late + self._publish(self.watermark_ns, since_ns)
+        return late + self._publish(watermark_ns, since_ns)
 
     def _publish(self, watermark_ns: int, since_ns: int) -> list[WindowResult]:
         results = []
@@ -188,14 +167,14 @@ class HorizonMerger:
                 head = (key, window.revision, window.changed, window.packets, *window.sampling)
                 window.snapshot = (*head, *_image(window.sketch))
             windows.append(window.snapshot)
-        return (STATE_VERSION, tuple(self._watermarks.items()), tuple(windows))
+        return (STATE_VERSION, tuple(windows))
 
     def _restore(self, state: tuple[Any, ...]) -> None:
-        version, watermarks, windows = state
+        version, *rest = state
         if version != STATE_VERSION:
             msg = f"recovery state has version {version}, this program reads {STATE_VERSION}"
             raise ValueError(msg)
-        self._watermarks.update(watermarks)
+        (windows,) = rest
         for key, revision, changed, packets, rate, clustered, kind, image in windows:
             sketch = _READERS[kind](image)
             sampling = Sampling(rate, clustered)

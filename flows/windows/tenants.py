@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flows.windows.horizons import STATE_VERSION as HORIZONS_VERSION
-from flows.windows.horizons import HorizonMerger, TaskUpdate, WindowResult
+from flows.windows.horizons import HorizonMerger, WindowResult
 from flows.windows.tasks import PaneSketch
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,11 @@ class TenantHorizons:
         if state is not None:
             self._restore(state)
 
+    @property
+    def watermark_ns(self) -> int:
+        """Event time that all partitions have passed."""
+        return min(self._watermarks.values())
+
     def apply(self, update: UnitUpdate) -> list[tuple[str, list[WindowResult]]]:
         """Merge a unit's panes; returns what is new to publish by tenant."""
         last = self._offsets.get(update.partition)
@@ -72,21 +76,24 @@ class TenantHorizons:
         self._offsets[update.partition] = update.offset
         for tenant in update.panes:
             if tenant not in self._mergers:
-                self._mergers[tenant] = self._joining()
+                self._mergers[tenant] = HorizonMerger(self._horizons_ns)
+        before_ns = self.watermark_ns
         known = self._watermarks.get(update.partition, 0)
         self._watermarks[update.partition] = max(known, update.watermark_ns)
-        head = (update.partition, update.offset, update.watermark_ns, update.pane_ns)
         results = [
-            (tenant, merger.apply(TaskUpdate(*head, update.panes.get(tenant, ())), self._since_ns))
+            (
+                tenant,
+                merger.apply(
+                    update.panes.get(tenant, ()),
+                    update.pane_ns,
+                    before_ns=before_ns,
+                    watermark_ns=self.watermark_ns,
+                    since_ns=self._since_ns,
+                ),
+            )
             for tenant, merger in self._mergers.items()
         ]
         return [(tenant, published) for tenant, published in results if published]
-
-    def _joining(self) -> HorizonMerger:
-        """Horizons of a new tenant: as far in time as those of the others."""
-        return HorizonMerger(
-            self._horizons_ns, (), (HORIZONS_VERSION, tuple(self._watermarks.items()), ())
-        )
 
     def snapshot(self) -> tuple[Any, ...]:
         """Immutable, picklable state."""
@@ -103,6 +110,4 @@ class TenantHorizons:
         self._watermarks.update(watermarks)
         self._offsets.update(offsets)
         for tenant, merger in tenants:
-            self._mergers[tenant] = HorizonMerger(
-                self._horizons_ns, tuple(self._watermarks), merger
-            )
+            self._mergers[tenant] = HorizonMerger(self._horizons_ns, merger)

@@ -26,12 +26,13 @@ from flows.sources.logs import LogProgress, PacketLog
 from flows.sources.partitions import LogPartition, LogSource, Partition
 from flows.storage.store import Store
 from flows.windows.control import RunControl
-from flows.windows.horizons import HorizonMerger, TaskUpdate, WindowResult
+from flows.windows.horizons import WindowResult
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.tasks import Task
 from flows.windows.unit import Stream, Unit
 from schemas.record import Packets
+from tests.support.horizons import OneTenant, update_of
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SECOND: Final = 10**9
@@ -101,17 +102,6 @@ def units_of(
             return units
 
 
-def updates_of(unit: Unit, task: Task, tenant: str = "t") -> TaskUpdate:
-    """What the horizon step hands to one task's merger."""
-    return TaskUpdate(
-        f"{unit.topic}/{unit.partition}",
-        unit.offset,
-        unit.watermark_ns,
-        unit.pane_ns,
-        unit.sketches.get((tenant, task.name), ()),
-    )
-
-
 def merge(
     units: Iterable[Unit],
     *,
@@ -124,9 +114,9 @@ def merge(
     partitions = sorted({f"{unit.topic}/{unit.partition}" for unit in units})
     results: Results = {}
     for task in tasks:
-        merger = HorizonMerger(horizons_ns, partitions)
+        horizons = OneTenant(horizons_ns, partitions)
         for unit in units:
-            for result in merger.apply(updates_of(unit, task, tenant)):
+            for result in horizons.apply(update_of(unit, task, tenant)):
                 key = (task.name, result.horizon_ns, result.start_ns)
                 results.setdefault(key, []).append(result)
     return results

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from flows.sketches.distinct import Distinct
 from flows.windows.fields import FieldList
-from flows.windows.horizons import HorizonMerger, TaskUpdate, WindowResult
+from flows.windows.horizons import HorizonMerger, WindowResult
 from flows.windows.partition import WindowConfig
 from flows.windows.tasks import PaneSketch, Task
 from flows.windows.tenants import TenantHorizons, UnitUpdate
 from flows.windows.unit import END_OF_TIME_NS, Unit
 from probe.synthetic import Traffic
 from schemas.record import PACKET, Packets
+from tests.support.horizons import OneTenant, update_of
 from tests.support.jobs import (
     HORIZONS_NS,
     SECOND,
@@ -30,7 +31,6 @@ from tests.support.jobs import (
     merge,
     split,
     units_of,
-    updates_of,
 )
 from tests.support.naive_flows import random_packets
 from tests.support.naive_horizons import naive_sums
@@ -204,9 +204,10 @@ def test_the_order_of_partitions_changes_no_result(seed: int) -> None:
     assert all(revisions[-1].revision for revisions in mixed.values())
 
 
-def update(
-    partition: str, watermark_s: float, panes: list[tuple[int, list[int]]], offset: int = 0
-) -> TaskUpdate:
+_offsets = count()
+
+
+def update(partition: str, watermark_s: float, panes: list[tuple[int, list[int]]]) -> UnitUpdate:
     """An update of panes (second of start, elements), with times relative to T0."""
     sketches = []
     for second, elements in panes:
@@ -214,7 +215,7 @@ def update(
         sketch.update(np.array(elements, np.uint64))
         sketches.append(PaneSketch((T0 + second * SECOND) // PANE_NS, len(elements), sketch))
     watermark_ns = T0 + int(watermark_s * SECOND) if watermark_s < FOREVER_S else END_OF_TIME_NS
-    return TaskUpdate(partition, offset, watermark_ns, PANE_NS, sketches)
+    return UnitUpdate(partition, next(_offsets), watermark_ns, PANE_NS, {"t": sketches})
 
 
 def plain(results: list[WindowResult]) -> list[tuple[int, int, int, int, int]]:
@@ -231,8 +232,8 @@ def plain(results: list[WindowResult]) -> list[tuple[int, int, int, int, int]]:
     ]
 
 
-def merger(*partitions: str, state: Any = None) -> HorizonMerger:
-    return HorizonMerger((PANE_NS, 60 * SECOND), partitions or ("a",), state)
+def merger(*partitions: str, state: Any = None) -> OneTenant:
+    return OneTenant((PANE_NS, 60 * SECOND), partitions or ("a",), state)
 
 
 def test_a_horizon_is_published_when_all_have_passed_its_end() -> None:
@@ -249,7 +250,6 @@ def test_a_silent_partition_holds_back_until_it_ends() -> None:
     """Nothing closes before the slowest partition has reported, then all at once."""
     m = merger("a", "b")
     assert m.apply(update("a", 500, [(0, [1]), (60, [2])])) == []
-    assert m.watermark_ns == 0
     assert m.apply(update("a", FOREVER_S, [])) == []
     closed = plain(m.apply(update("b", FOREVER_S, [(0, [9])])))
     assert closed == [(0, 2, 1, 2, 0), (0, 60, 1, 2, 0), (60, 2, 1, 1, 0), (60, 60, 1, 1, 0)]
@@ -301,7 +301,7 @@ def test_the_sketches_of_a_unit_are_not_changed() -> None:
     given_update = update("a", 1, [(0, [1]), (2, [2])])
     m.apply(given_update)
     m.apply(update("a", 60, [(0, [5, 6])]))
-    values = [p.sketch.estimate().value for p in given_update.panes]  # type: ignore[union-attr]
+    values = [p.sketch.estimate().value for p in given_update.panes["t"]]  # type: ignore[union-attr]
     assert values == [1, 1]
 
 
@@ -312,12 +312,12 @@ def test_a_snapshot_in_the_middle_changes_nothing(task: Task) -> None:
     packets["ts_ns"][2000::50] -= np.uint64(70 * SECOND)
     logs = [units_of(p, partition=str(n), message=300) for n, p in enumerate(split(packets, 2))]
     units = interleave(np.random.default_rng(1), logs)
-    plain_one = HorizonMerger(HORIZONS_NS, ["log/0", "log/1"])
-    restored = HorizonMerger(HORIZONS_NS, ["log/0", "log/1"])
+    plain_one = OneTenant(HORIZONS_NS, ["log/0", "log/1"])
+    restored = OneTenant(HORIZONS_NS, ["log/0", "log/1"])
     published = late = 0
     for unit in units:
-        wanted = plain_one.apply(updates_of(unit, task))
-        found = restored.apply(updates_of(unit, task))
+        wanted = plain_one.apply(update_of(unit, task))
+        found = restored.apply(update_of(unit, task))
         assert len(found) == len(wanted)
         for a, b in zip(wanted, found, strict=True):
             assert (a.start_ns, a.horizon_ns, a.revision, a.late_packets) == (
@@ -335,7 +335,7 @@ def test_a_snapshot_in_the_middle_changes_nothing(task: Task) -> None:
             published += a.revision > 0
             late += a.revision == 0
         state = pickle.loads(pickle.dumps(restored.snapshot()))
-        restored = HorizonMerger(HORIZONS_NS, ["log/0", "log/1"], state)
+        restored = OneTenant(HORIZONS_NS, ["log/0", "log/1"], state)
     assert published > 10
     assert late
 
@@ -357,7 +357,7 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
 def test_another_version_of_the_state_is_refused() -> None:
     """Recovery files of another format are not guessed at."""
     with pytest.raises(ValueError, match="version 99"):
-        merger(state=(99, (), ()))
+        HorizonMerger((PANE_NS,), (99, ()))
 
 
 def test_gaps_between_packets_leave_nothing_behind() -> None:
@@ -367,18 +367,15 @@ def test_gaps_between_packets_leave_nothing_behind() -> None:
     for n in range(40):
         closed = plain(m.apply(update("a", n * year_s, [(n * year_s, [n])])))
         assert len(closed) == (2 if n else 0)
-        assert len(m.snapshot()[2]) <= 4
-
-
-_offsets = count()
+        ((_, (_, windows)),) = m.snapshot()[-1]
+        assert len(windows) <= 4
 
 
 def share(partition: str, watermark_s: float, **tenants: list[tuple[int, list[int]]]) -> UnitUpdate:
     """A unit's part for one task: panes by tenant."""
     given = {name: update(partition, watermark_s, panes) for name, panes in tenants.items()}
-    head = update(partition, watermark_s, [])
-    panes = {name: each.panes for name, each in given.items()}
-    return UnitUpdate(partition, next(_offsets), head.watermark_ns, PANE_NS, panes)
+    panes = {name: each.panes["t"] for name, each in given.items()}
+    return replace(update(partition, watermark_s, []), panes=panes)
 
 
 def told(published: list[tuple[str, list[WindowResult]]]) -> dict[str, list[tuple[int, ...]]]:

@@ -8,13 +8,13 @@ import pytest
 from flows.operators.horizons import TaskResults
 from flows.sinks.result_rows import Context, distinct_counts, heavy_hitters, spreaders
 from flows.windows.fields import FieldList
-from flows.windows.horizons import HorizonMerger, TaskUpdate
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.sampling import MAX_BUFFER_PACKETS, UNSAMPLED, Sampling
 from flows.windows.tasks import Task
-from flows.windows.unit import END_OF_TIME_NS, Stream
+from flows.windows.unit import Stream
 from schemas.record import Packets
+from tests.support.horizons import OneTenant, update_of
 from tests.support.naive_flows import random_packets
 
 SEEDS = 400
@@ -74,10 +74,9 @@ def window(packets: Packets, kind: str, rate: int) -> tuple[Task, TaskResults]:
     accumulator = PartitionAccumulator("log", "0", WindowConfig(), [task], Networks({}))
     accumulator.absorb(packets, accumulator.add_stream(Stream("t", "p", sampling_rate=rate)))
     unit = accumulator.end(0)
-    merger = HorizonMerger([600 * 10**9], ["log/0"])
-    update = TaskUpdate("log/0", 0, END_OF_TIME_NS, unit.pane_ns, unit.sketches["t", task.name])
-    restored = HorizonMerger([600 * 10**9], ["log/0"], merger.snapshot())
-    return task, TaskResults("t", task, "u", restored.apply(update))
+    horizons = OneTenant([600 * 10**9], ["log/0"])
+    restored = OneTenant([600 * 10**9], ["log/0"], horizons.snapshot())
+    return task, TaskResults("t", task, "u", restored.apply(update_of(unit, task)))
 
 
 def test_results_of_sampled_traffic_bracket_the_truth() -> None:

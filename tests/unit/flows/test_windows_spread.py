@@ -12,13 +12,14 @@ import pytest
 from flows.settings import DEFAULT_TASKS
 from flows.sketches.superspread import SuperSpread
 from flows.windows.fields import FieldList
-from flows.windows.horizons import HorizonMerger, TaskUpdate
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.tasks import PaneSketch, Task
+from flows.windows.tenants import UnitUpdate
 from flows.windows.unit import Stream
 from probe.capture import CaptureFile
 from schemas.record import PACKET, Packets
+from tests.support.horizons import OneTenant, update_of
 
 SECOND_NS = 10**9
 FAN_OUT = Task("fan_out", "spread", FieldList(("src_addr",)), FieldList(("dst_addr",)))
@@ -64,9 +65,7 @@ def horizons_of(
     accumulator.absorb(packets, 0, 0)
     unit = accumulator.end(0)
     lengths = [length * SECOND_NS for length in (2, 60, 600)]
-    results = HorizonMerger(lengths, ["t/0"]).apply(
-        TaskUpdate("t/0", 0, unit.watermark_ns, unit.pane_ns, unit.sketches["a", "fan_out"])
-    )
+    results = OneTenant(lengths, ["t/0"]).apply(update_of(unit, FAN_OUT, "a"))
     windows: list[list[dict[str, tuple[float, float, float]]]] = [[], [], []]
     for result in results:
         assert isinstance(result.sketch, SuperSpread)
@@ -116,11 +115,11 @@ def test_a_snapshot_of_spreads_resumes() -> None:
     )
     sketch = sketch_of(packets, FAN_OUT)
 
-    update = TaskUpdate("t/0", 0, SECOND_NS, SECOND_NS, [PaneSketch(1, 2000, sketch)])
-    end = TaskUpdate("t/0", 1, 2**62, SECOND_NS)
-    plain = HorizonMerger([60 * SECOND_NS], ["t/0"])
+    update = UnitUpdate("t/0", 0, SECOND_NS, SECOND_NS, {"t": [PaneSketch(1, 2000, sketch)]})
+    end = UnitUpdate("t/0", 1, 2**62, SECOND_NS, {})
+    plain = OneTenant([60 * SECOND_NS], ["t/0"])
     plain.apply(update)
-    resumed = HorizonMerger([60 * SECOND_NS], ["t/0"], plain.snapshot())
+    resumed = OneTenant([60 * SECOND_NS], ["t/0"], plain.snapshot())
     (one,), (two,) = plain.apply(end), resumed.apply(end)
     assert isinstance(one.sketch, SuperSpread)
     assert isinstance(two.sketch, SuperSpread)
