@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -114,11 +114,21 @@ def fill(brokers: str, packets: int, *, partitions: int, active_flows: int, rate
     return topic
 
 
-def read(brokers: str, topic: str, packets: int, *, workers: int = 1, processes: int = 1) -> Run:
+def read(
+    brokers: str,
+    topic: str,
+    packets: int,
+    *,
+    workers: int = 1,
+    processes: int = 1,
+    store: str | None = None,
+    during: Callable[[Sequence[int], int], None] = lambda pids, stored: None,
+    after: Callable[[str], None] = lambda store: None,
+) -> Run:
     """Run the job over the topic until all of it is stored.
 
-    Several processes have a store each, since an embedded one has one owner: the rows are what
-    a server would get.
+    Without a store that they share, several processes have one each, since an embedded one has
+    one owner: the rows are what a server would get.
 
     Args:
         brokers: of Kafka.
@@ -126,15 +136,21 @@ def read(brokers: str, topic: str, packets: int, *, workers: int = 1, processes:
         packets: in it.
         workers: threads of each process.
         processes: of a bytewax cluster on this machine.
+        store: of all processes, empty; its own CPU time isn't the job's.
+        during: called every half second with the processes' ids and the packets stored.
+        after: called with the (first) store when everything is stored and the jobs still run.
     """
     with tempfile.TemporaryDirectory() as directory:
-        stores = [f"chdb:{Path(directory) / str(number)}" for number in range(processes)]
+        own = [f"chdb:{Path(directory) / str(number)}" for number in range(processes)]
+        stores = own if store is None else [store]
         jobs = [
-            _start(brokers, topic, store, workers, number, processes)
-            for number, store in enumerate(stores)
+            _start(brokers, topic, stores[number % len(stores)], workers, number, processes)
+            for number in range(processes)
         ]
         try:
-            return _watch(jobs, stores, packets, workers)
+            run = _watch(jobs, stores, packets, workers, during)
+            after(stores[0])
+            return run
         finally:
             for job in jobs:
                 job.terminate()
@@ -163,7 +179,11 @@ def _start(
 
 
 def _watch(
-    jobs: Sequence[subprocess.Popen[bytes]], stores: Sequence[str], packets: int, workers: int
+    jobs: Sequence[subprocess.Popen[bytes]],
+    stores: Sequence[str],
+    packets: int,
+    workers: int,
+    during: Callable[[Sequence[int], int], None],
 ) -> Run:
     """The clock runs from the first unit that is seen stored to the last one."""
     start: tuple[int, float, float] | None = None
@@ -172,13 +192,14 @@ def _watch(
             msg = "the job ended before everything was stored; run it by hand to see why"
             raise NetSpectraError(msg)
         stored = sum(map(_stored, stores))
-        now = (stored, time.monotonic(), sum(_cpu_s(job.pid) for job in jobs))
+        now = (stored, time.monotonic(), sum(cpu_s(job.pid) for job in jobs))
+        during([job.pid for job in jobs], stored)
         if start is None and stored:
             start = now
         if start is not None and stored >= packets:
             peak = max(_peak_bytes(job.pid) for job in jobs)
-            wall_s, cpu_s = now[1] - start[1], now[2] - start[2]
-            return Run(stored - start[0], stored, wall_s, cpu_s, peak, workers, len(jobs))
+            wall_s, taken_s = now[1] - start[1], now[2] - start[2]
+            return Run(stored - start[0], stored, wall_s, taken_s, peak, workers, len(jobs))
         time.sleep(_LOOK_EVERY_S)
 
 
@@ -190,7 +211,8 @@ def _stored(store: str) -> int:
         return 0  # not there yet
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has taken so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
