@@ -20,7 +20,6 @@ from flows.detection import DetectionRun
 from flows.errors import NetSpectraError
 from flows.progress import Progress
 from flows.settings import Settings
-from flows.settings import Task as TaskSettings
 from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources import inputs
@@ -28,11 +27,10 @@ from flows.sources.logs import PacketLog
 from flows.sources.partitions import LogSource, Partition
 from flows.storage import loads
 from flows.storage.store import Store
+from flows.windows.configured import tasks_of
 from flows.windows.control import RunControl
-from flows.windows.fields import FieldList
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
-from flows.windows.tasks import Task
 
 INCOMPLETE: Final = 3
 """Exit code of a run whose ledger is incomplete."""
@@ -42,23 +40,6 @@ STUCK_S: Final = 10.0
 
 EPOCH: Final = timedelta(seconds=10)
 """How often bytewax drains the dataflow and asks for snapshots; its own default."""
-
-
-def tasks_of(settings: tuple[TaskSettings, ...]) -> list[Task]:
-    """The sketch tasks among the settings' tasks; exact ones are the flow table itself."""
-    return [
-        Task(
-            task.name,
-            task.type,
-            FieldList(task.key),
-            FieldList(task.elements),
-            top=task.top,
-            lg_k=task.lg_k,
-            memory_bytes=task.memory_kb * 1024,
-        )
-        for task in settings
-        if task.type != "exact"
-    ]
 
 
 def directions_of(count: str | tuple[str, ...]) -> frozenset[int] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from flows.benchmarks import baselines, inputs
 from flows.benchmarks.measure import Baseline, Figure, Stopwatch, Timing, best
 from flows.benchmarks.sizes import Sizes
-from flows.job import tasks_of
+from flows.windows.configured import tasks_of
 from flows.kernels.layout import BYTES, PACKETS
 from flows.kernels.project import project_fields
 from flows.settings.tasks import DEFAULT_TASKS

@@ -207,7 +207,7 @@ def sketches() -> Iterator[Finding]:
 def tasks() -> Iterator[Finding]:
     """Memory that the sketches of each task take at most, per horizon."""
     from flows.errors import NetSpectraError
-    from flows.job import tasks_of
+    from flows.windows.configured import tasks_of
     from flows.settings import load
 
     try:

@@ -56,6 +56,7 @@ class Reading:
         below: whether it is too little that is wrong: the upper bound must be under the threshold.
         metric: what was measured, where it isn't what the detector measures as a rule.
         unit: of the value, where it isn't the detector's.
+        title: of an alert, where it says more than the detector's.
     """
 
     key: Hashable
@@ -73,6 +74,7 @@ class Reading:
     below: bool = False
     metric: str = ""
     unit: str = ""
+    title: str = ""
 
     def over(self, share: float = 1.0) -> bool:
         """Whether it is on the wrong side of its threshold, whatever its true value is.

@@ -287,7 +287,7 @@ class Lifecycle:
             probe=reading.probe,
             rule=self.spec.name,
             detector=about.name,
-            title=_filled(about.title, entity),
+            title=reading.title or _filled(about.title, entity),
             severity=reading.severity or self.spec.severity,
             status=Status.pending,
             entity=entity,

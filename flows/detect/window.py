@@ -90,6 +90,7 @@ class View:
         probes: what probes said for this pane, late words for earlier panes included.
         sampling: how the window's packets were sampled.
         whole: whether all of the window was seen by this run.
+        packets: in the window up to now, scaled by the sampling rate.
     """
 
     tenant: str
@@ -102,6 +103,7 @@ class View:
     probes: Sequence[ProbeFacts]
     sampling: Sampling = UNSAMPLED
     whole: bool = True
+    packets: int = 0
 
     @property
     def pane_end_ns(self) -> int:
@@ -122,6 +124,7 @@ class _Open:
     images: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     sampling: Sampling = UNSAMPLED
     late: list[ProbeFacts] = field(default_factory=list)
+    packets: int = 0
 
 
 class OpenWindows:
@@ -211,10 +214,14 @@ class OpenWindows:
             probes=probes,
             sampling=window.sampling,
             whole=start_ns >= self._since_ns,
+            packets=window.packets,
         )
 
     @staticmethod
     def _merge(window: _Open, pane: _Pane) -> None:
+        # Every task says how many packets its pane had, whichever it counted.
+        said = [sum(each.packets for each in found) for found in pane.sketches.values()]
+        window.packets += max(said, default=0)
         for task, found in pane.sketches.items():
             window.images.pop(task, None)
             for each in found:
@@ -233,7 +240,7 @@ class OpenWindows:
                     window.images[task] = _image(sketch)
             images = tuple(window.images.items())
             head = (tenant, window.start_ns, tuple(window.sampling), tuple(window.late))
-            windows.append((*head, images))
+            windows.append((*head, window.packets, images))
         waiting = tuple(
             (key, tuple(_frozen(pane.sketches)), tuple(pane.probes))
             for key, pane in self._waiting.items()
@@ -249,9 +256,9 @@ class OpenWindows:
         _, watermarks, offsets, self._since_ns, windows, waiting = state
         self._watermarks.update(watermarks)
         self._offsets.update(offsets)
-        for tenant, start_ns, sampling, late, images in windows:
+        for tenant, start_ns, sampling, late, packets, images in windows:
             merged = {task: _sketch(image) for task, image in images}
-            known = merged, dict(images), Sampling(*sampling), list(late)
+            known = merged, dict(images), Sampling(*sampling), list(late), packets
             self._open[tenant] = _Open(start_ns, *known)
         for key, tasks, probes in waiting:
             pane = self._waiting[key] = _Pane()

@@ -34,7 +34,7 @@ from flows import pipeline
 from flows.benchmarks.fresh import peak_bytes
 from flows.detect import registry
 from flows.detection import merged
-from flows.job import tasks_of
+from flows.windows.configured import tasks_of
 from flows.operators.detect import Detection
 from flows.settings import DEFAULT_TASKS, Settings
 from flows.sinks.alerts import AlertSink

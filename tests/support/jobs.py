@@ -15,7 +15,7 @@ import numpy as np
 from bytewax._bytewax import cli_main
 
 from flows import pipeline
-from flows.job import tasks_of
+from flows.windows.configured import tasks_of
 from flows.operators.detect import Detection
 from flows.settings import DEFAULT_TASKS
 from flows.settings.model import INTERNAL
