@@ -16,6 +16,7 @@ from typing import Any, Final
 from bytewax.dataflow import Dataflow
 
 from flows import logs, pipeline, recovery, summary
+from flows.detect import registry
 from flows.detection import DetectionRun
 from flows.errors import NetSpectraError
 from flows.progress import Progress
@@ -71,6 +72,7 @@ class Job:
             max_flows=settings.window.max_flows,
             seed=settings.seed,
             directions=directions_of(settings.window.count),
+            reflector_ports=registry.reflector_ports(settings),
         )
         self._logs: list[PacketLog] = []
         self._accumulators: list[PartitionAccumulator] = []

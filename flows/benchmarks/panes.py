@@ -11,12 +11,12 @@ import numpy as np
 from flows.benchmarks import baselines, inputs
 from flows.benchmarks.measure import Baseline, Figure, Stopwatch, Timing, best
 from flows.benchmarks.sizes import Sizes
-from flows.windows.configured import tasks_of
 from flows.kernels.layout import BYTES, PACKETS
 from flows.kernels.project import project_fields
 from flows.settings.tasks import DEFAULT_TASKS
 from flows.sketches.count_min import DEPTH, WIDTH
 from flows.sketches.frequency import LG_MAX
+from flows.windows.configured import tasks_of
 from flows.windows.feed import TaskFeed, Words
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig

@@ -207,8 +207,8 @@ def sketches() -> Iterator[Finding]:
 def tasks() -> Iterator[Finding]:
     """Memory that the sketches of each task take at most, per horizon."""
     from flows.errors import NetSpectraError
-    from flows.windows.configured import tasks_of
     from flows.settings import load
+    from flows.windows.configured import tasks_of
 
     try:
         loaded = load()

@@ -36,6 +36,23 @@ class About:
 
 
 @dataclass(frozen=True)
+class Place:
+    """What a detector is made for.
+
+    Attributes:
+        horizon_ns: length of its window, a multiple of the pane.
+        pane_ns: length of a pane.
+        networks: address ranges by name.
+        seed: of all hashes.
+    """
+
+    horizon_ns: int
+    pane_ns: int
+    networks: Mapping[str, Sequence[str]]
+    seed: int
+
+
+@dataclass(frozen=True)
 class Reading:
     """One entity's measurement in the window that is open.
 

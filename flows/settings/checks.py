@@ -37,6 +37,7 @@ def check(settings: Settings) -> None:
             *_windows(settings),
             *_llm(settings),
             *_notify(settings),
+            *_rules(settings),
         )
     ]
     if errors:
@@ -76,3 +77,30 @@ def _notify(settings: Settings) -> Iterator[Problem]:
         for name in rule.notify if isinstance(rule, RuleBase) else ():
             if name not in names:
                 yield (*loc, "notify"), name, f"names of notifiers ({known})"
+
+
+_METRICS = {
+    "distinct": ("distinct",),
+    "spread": ("distinct",),
+    "frequency": ("packets_per_second", "bits_per_second", "packets", "bytes"),
+}
+"""Metrics that a task of a type has."""
+
+
+def _rules(settings: Settings) -> Iterator[Problem]:
+    kinds = {task.name: task.type for task in settings.tasks if task.type in _METRICS}
+    for number, rule in enumerate(settings.rules):
+        loc = "rules", number
+        too_little = rule.op in ("<", "<=")
+        if rule.task is None:
+            if too_little:
+                yield (*loc, "op"), rule.op, "> or >= for a rule on a detector"
+            continue
+        kind = kinds.get(rule.task)
+        if kind is None:
+            known = ", ".join(kinds) or "there is none"
+            yield (*loc, "task"), rule.task, f"a task of type distinct, frequency, spread ({known})"
+        elif rule.metric not in _METRICS[kind]:
+            yield (*loc, "metric"), rule.metric, f"{' or '.join(_METRICS[kind])} for {rule.task}"
+        elif too_little and kind != "distinct":
+            yield (*loc, "op"), rule.op, "> or >= but for tasks of type distinct"

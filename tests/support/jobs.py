@@ -15,7 +15,6 @@ import numpy as np
 from bytewax._bytewax import cli_main
 
 from flows import pipeline
-from flows.windows.configured import tasks_of
 from flows.operators.detect import Detection
 from flows.settings import DEFAULT_TASKS
 from flows.settings.model import INTERNAL
@@ -25,6 +24,7 @@ from flows.sinks.store import ResultSink, RowStore, StoredCounts, UnitSink
 from flows.sources.logs import LogProgress, PacketLog
 from flows.sources.partitions import LogPartition, LogSource, Partition
 from flows.storage.store import Store
+from flows.windows.configured import tasks_of
 from flows.windows.control import RunControl
 from flows.windows.horizons import WindowResult
 from flows.windows.networks import Networks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from flows.detect.alert import Severity
 from flows.detect.detector import About
@@ -26,7 +25,7 @@ class FanIn(SpreadDetector):
         horizon_ns: length of the window.
     """
 
-    about: Final = About(
+    about = About(
         name="fan_in",
         title="Very many sources contact {dst_addr}",
         metric="sources",
@@ -34,7 +33,7 @@ class FanIn(SpreadDetector):
         severity=Severity.medium,
         technique="T1498",
     )
-    task: Final = Task(
+    task = Task(
         "_fan_in",
         "spread",
         FieldList(("dst_addr",)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from flows.detect.alert import Severity
 from flows.detect.detector import About
@@ -29,7 +28,7 @@ class HostScan(SpreadDetector):
         horizon_ns: length of the window.
     """
 
-    about: Final = About(
+    about = About(
         name="host_scan",
         title="{src_addr} tries port {dst_port} of many hosts",
         metric="hosts tried",
@@ -37,7 +36,7 @@ class HostScan(SpreadDetector):
         severity=Severity.medium,
         technique="T1046",
     )
-    task: Final = Task(
+    task = Task(
         "_host_scan",
         "spread",
         FieldList(("src_addr", "dst_port", "ip_proto")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from flows.detect.alert import Severity
 from flows.detect.detector import About
@@ -25,7 +24,7 @@ class PortScan(SpreadDetector):
         horizon_ns: length of the window.
     """
 
-    about: Final = About(
+    about = About(
         name="port_scan",
         title="{src_addr} tries many ports of {dst_addr}",
         metric="ports tried",
@@ -33,7 +32,7 @@ class PortScan(SpreadDetector):
         severity=Severity.medium,
         technique="T1046",
     )
-    task: Final = Task(
+    task = Task(
         "_port_scan",
         "spread",
         FieldList(("src_addr", "dst_addr")),

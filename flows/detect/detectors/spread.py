@@ -81,7 +81,7 @@ class SpreadDetector(ABC):
         """Nothing beyond the sketches."""
         return None
 
-    def restore(self, state: Any) -> None:
+    def restore(self, state: Any) -> None:  # noqa: B027 - there is nothing to override
         """Nothing to go on with."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from flows.detect.alert import Severity
 from flows.detect.detector import About
@@ -26,7 +25,7 @@ class SuperSpreader(SpreadDetector):
         horizon_ns: length of the window.
     """
 
-    about: Final = About(
+    about = About(
         name="super_spreader",
         title="{src_addr} contacts very many hosts",
         metric="hosts contacted",
@@ -34,7 +33,7 @@ class SuperSpreader(SpreadDetector):
         severity=Severity.medium,
         technique="T1018",
     )
-    task: Final = Task(
+    task = Task(
         "_super_spreader",
         "spread",
         FieldList(("src_addr",)),

@@ -15,8 +15,9 @@ _PROTOCOLS: Final = {"1": "ICMP", "6": "TCP", "17": "UDP", "58": "ICMPv6", "132"
 
 SERVICES: Final[Mapping[int, str]] = {
     17: "QOTD", 19: "CHARGEN", 53: "DNS", 69: "TFTP", 111: "portmap", 123: "NTP", 137: "NetBIOS",
-    161: "SNMP", 389: "CLDAP", 520: "RIP", 1434: "MS SQL", 1900: "SSDP", 3283: "Apple Remote Desktop",
-    3702: "WS-Discovery", 5353: "mDNS", 5683: "CoAP", 11_211: "memcached", 27_015: "Steam",
+    161: "SNMP", 389: "CLDAP", 520: "RIP", 1434: "MS SQL", 1900: "SSDP",
+    3283: "Apple Remote Desktop", 3702: "WS-Discovery", 5353: "mDNS", 5683: "CoAP",
+    11_211: "memcached", 27_015: "Steam",
 }  # fmt: skip
 """Names of UDP services that are misused as reflectors."""
 
