@@ -12,6 +12,7 @@ from flows import logs
 from flows.detect import quiet, registry
 from flows.detect.alert import Alert
 from flows.detect.policy import Policy, RuleSpec, Wishes
+from flows.enrich.enricher import Enricher
 from flows.errors import NetSpectraError, UsageError
 from flows.notify.dispatcher import Dispatcher
 from flows.operators.detect import Detection
@@ -28,7 +29,7 @@ LOOK_EVERY_S: Final = 1.0
 """How often the store is asked what people wish."""
 
 CLOSE_S: Final = 5.0
-"""How long notifiers and evidence may take to finish at the end of a run."""
+"""How long notifiers, evidence and explanations may take to finish at the end of a run."""
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -81,6 +82,8 @@ class DetectionRun:
         self._resumes = resumes
         self._evidence = EvidenceCollector(store)
         self._dispatcher = Dispatcher(settings, store) if tell else None
+        told = [self._dispatcher.offer] if self._dispatcher is not None else []
+        self._enricher = Enricher(settings, store, told)
         self._done = threading.Event()
         self._looker = threading.Thread(target=self._look, daemon=True, name="wishes")
 
@@ -103,7 +106,7 @@ class DetectionRun:
 
     def sink(self, control: RunControl) -> AlertSink:
         """Where alerts go."""
-        hearers: list[Hear] = [self._evidence.offer]
+        hearers: list[Hear] = [self._evidence.offer, self._enricher.offer]
         if self._dispatcher is not None:
             hearers.insert(0, self._dispatcher.offer)
         return AlertSink(self._store, control, hearers)
@@ -112,12 +115,14 @@ class DetectionRun:
         """Begin to look what people wish, and to send what an earlier run could not."""
         if self.rules:
             self._looker.start()
+            self._enricher.resume()
             if self._dispatcher is not None:
                 self._dispatcher.resume()
 
     def close(self) -> None:
         """Finish what is under way; what can't be sent now is sent by the next run."""
         self._done.set()
+        self._enricher.close(CLOSE_S)
         if self._dispatcher is not None:
             self._dispatcher.close(CLOSE_S)
         self._evidence.close(CLOSE_S)

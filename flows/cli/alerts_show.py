@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _MS: Final = 10**6
 _LONG: Final = 4000
 _MEMBERS: Final = 20
-_TOLD: Final = ("assessment", "root_cause", "mitigation")
+_TOLD: Final = ("assessment", "root_cause", "next_checks", "mitigation")
 
 
 def as_object(
@@ -139,9 +139,19 @@ def _explained(row: Row) -> Iterator[str]:
     if not told:
         return
     yield ""
-    yield f"explanation ({row['enrichment_status']}):"
+    yield f"explained by {_author(row)}:"
     for name in told:
-        yield f"  {name.replace('_', ' ')}: {safe(row[name], _LONG)}"
+        yield f"  {name.replace('_', ' ')}:"
+        yield from (f"    {safe(each, _LONG)}" for each in row[name].splitlines())
+    yield from _rows("rows that it cites:", row["cited"])
+
+
+def _author(row: Row) -> str:
+    """Who explains an alert, and how far the language model is."""
+    status, why = row["enrichment_status"], safe(row["enrichment_reason"])
+    author = "a template" if row["model"] == "template" else f"the model {safe(row['model'])}"
+    waits = {"none": "", "done": "", "pending": "; the model is being asked"}
+    return author + waits.get(status, f"; the model: {status}{', ' + why if why else ''}")
 
 
 def _people(actions: Sequence[StoredAction], deliveries: Sequence[Row]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from flows.detect.explanation import Explanation
+
 Event = Literal["pending", "fired", "updated", "resolved", "muted", "dropped"]
 """Why there is a new revision; ``dropped`` ends a pending alert that came to nothing."""
 
@@ -73,6 +75,7 @@ class Alert:
         members: entities of a group, largest first, as text; only the first ones.
         member_count: how many there are; 0 for an alert that is no group.
         notify: names of the notifiers that are told; empty tells all.
+        explanation: of the language model, which comes some time after the revision itself.
     """
 
     alert_id: str
@@ -111,11 +114,13 @@ class Alert:
     members: tuple[str, ...] = ()
     member_count: int = 0
     notify: tuple[str, ...] = ()
+    explanation: Explanation | None = None
 
     @property
     def delivery_id(self) -> str:
         """What a receiver tells deliveries apart by: the same at every try."""
-        return f"{self.alert_id}/{self.revision}"
+        explained = "+explained" if self.explanation is not None else ""
+        return f"{self.alert_id}/{self.revision}{explained}"
 
 
 def alert_id(rule: str, tenant: str, entity_text: str, start_ns: int) -> str:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final, Literal, Self, cast
 from pydantic import (
     AfterValidator,
     Field,
-    SecretStr,
     field_validator,
     model_validator,
 )
@@ -30,6 +29,7 @@ from flows.settings.forms import (
     Tenant,
     Tenants,
 )
+from flows.settings.llm import Llm
 from flows.settings.notifiers import Notifier, check_notifiers
 from flows.settings.section import Section
 from flows.settings.tasks import DEFAULT_TASKS, Task, check_tasks
@@ -198,15 +198,6 @@ class Demo(Section):
     seed: Annotated[int, Field(ge=0)] = 1
     packets_per_second: Annotated[Count, Field(ge=1)] = 20_000
     allow_server: bool = False
-
-
-class Llm(Section):
-    """The language model that explains alerts; nothing leaves this machine unless enabled."""
-
-    enabled: bool = False
-    base_url: str | None = None
-    model: str | None = None
-    api_key: SecretStr | None = None
 
 
 class Metrics(Section):

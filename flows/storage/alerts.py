@@ -58,7 +58,8 @@ _OF_ONE: Final = (
     f"{_AS_THEY_ARE}, horizon AS horizon_s, toString(severity) AS severity, "
     "toString(status) AS status, evidence_rows, ack_by, "
     "toUnixTimestamp64Milli(ack_at) AS ack_at_ms, toString(verdict) AS verdict, closed_by, "
-    "toString(enrichment_status) AS enrichment_status, assessment, root_cause, mitigation, "
+    "toString(enrichment_status) AS enrichment_status, enrichment_reason, assessment, root_cause, "
+    "next_checks, mitigation, cited, model, prompt_version, "
     f"{_TIMES}"
 )
 
@@ -178,7 +179,7 @@ def one(query: Query, prefix: str) -> Row:
         raise UsageError(msg)
     row: Row = rows[0]
     row["entity"] = dict(row["entity"])
-    for name in ("evidence", "evidence_rows"):
+    for name in ("evidence", "evidence_rows", "cited"):
         row[name] = [dict(each) for each in row[name]]
     return row
 

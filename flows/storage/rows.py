@@ -17,6 +17,10 @@ ALERT_EVENTS: Final = {
 }  # fmt: skip
 ALERT_ACTIONS: Final = {"ack": 1, "close": 2}
 VERDICTS: Final = {"none": 0, "true_positive": 1, "false_positive": 2, "benign": 3}
+AUTHORS: Final = {"template": 1, "model": 2}
+ENRICHMENT_STATUSES: Final = {
+    "none": 0, "pending": 1, "done": 2, "partial": 3, "failed": 4, "budget": 5,
+}  # fmt: skip
 DELIVERY_STATES: Final = {"delivered": 1, "refused": 2, "superseded": 3}
 
 PER_PROBE: Final = ("flows", "totals", "ledger", "flows_1m", "flows_1h")

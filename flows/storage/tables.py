@@ -243,6 +243,26 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = MappingProxyType(
             detail=pa.string(),
             done_at=WINDOW,
         ),
+        "alert_enrichments": _schema(
+            alert_id=pa.string(),
+            author=ENUM,
+            revision=_U32,
+            status=ENUM,
+            reason=pa.string(),
+            situation=pa.string(),
+            assessment=pa.string(),
+            root_cause=pa.string(),
+            next_checks=pa.string(),
+            mitigation=pa.string(),
+            confidence=_F64,
+            cited=pa.list_(pa.map_(pa.string(), pa.string())),
+            struck=_U32,
+            model=NAME,
+            prompt_version=NAME,
+            requests=_U32,
+            tokens=_U32,
+            updated_at=WINDOW,
+        ),
     }
 )
 """Arrow schema of every table that is written, without the columns that have a default."""
