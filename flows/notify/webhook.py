@@ -27,13 +27,14 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from flows import __version__
+from flows import __version__, logs
 from flows.detect.alert import Alert
 from flows.notify.formats import alertmanager, netspectra, slack
 from flows.notify.notifier import NotTold, Refused
 from flows.notify.text import line
 from flows.notify.tls import context
 from flows.settings.notifiers import Webhook
+from flows.settings.problems import HIDDEN
 
 FORMATS: Final[Mapping[str, Callable[[Alert], Any]]] = {
     "netspectra": netspectra.render,
@@ -64,13 +65,21 @@ class WebhookNotifier:
         self._url = settings.url.get_secret_value()
         self._secret = settings.secret.get_secret_value().encode() if settings.secret else b""
         self._render = FORMATS[settings.format]
+        url, headers = urlsplit(self._url), settings.headers.values()
+        found = [url.path.lstrip("/"), url.query, self._secret.decode()]
+        found += [text.get_secret_value() for text in headers]
+        self._secrets = sorted(filter(None, found), key=len, reverse=True)
         self._headers = {
             "Content-Type": "application/json",
             "User-Agent": f"netspectra/{__version__}",
             **{name: text.get_secret_value() for name, text in settings.headers.items()},
         }
         tls: dict[str, Any] = {}
-        if urlsplit(self._url).scheme == "https":
+        if url.scheme == "https":
+            if not settings.verify:
+                # Said by the user; once is enough.
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+                logs.get("notify").warning("certificate isn't checked", notifier=settings.name)
             tls["ssl_context"] = context(settings.name, settings.ca_file, verify=settings.verify)
         seconds = settings.timeout.total_seconds()
         self._pool = urllib3.PoolManager(
@@ -96,7 +105,7 @@ class WebhookNotifier:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise NotTold(_reason(error)) from None
         try:
-            return _judge(answer)
+            return self._judge(answer)
         finally:
             answer.close()
 
@@ -111,28 +120,33 @@ class WebhookNotifier:
             found["X-NetSpectra-Signature"] = signature(self._secret, timestamp, body)
         return found
 
+    def _judge(self, answer: urllib3.BaseHTTPResponse) -> str:
+        status = answer.status
+        if 200 <= status < 300:
+            return f"HTTP {status}"
+        if 300 <= status < 400:
+            msg = f"HTTP {status}: redirections aren't followed; set the address that it leads to"
+            raise NotTold(msg)
+        text = f"HTTP {status} {self._said(answer)}".rstrip()
+        if 400 <= status < 500 and status not in _PASSING:
+            raise Refused(text)
+        raise NotTold(text, retry_after_s(answer.headers.get("Retry-After", "")))
+
+    def _said(self, answer: urllib3.BaseHTTPResponse) -> str:
+        """The beginning of an answer, without secrets that the receiver repeats."""
+        try:
+            text = answer.read(_ANSWER_BYTES).decode(errors="replace")
+        except (urllib3.exceptions.HTTPError, OSError):
+            return ""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return line(text, 200)
+
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
     """Proof that a message was sent at a time by somebody who has the secret."""
     message = timestamp.encode() + b"." + body
     return f"sha256={hmac.new(secret, message, hashlib.sha256).hexdigest()}"
-
-
-def _judge(answer: urllib3.BaseHTTPResponse) -> str:
-    status = answer.status
-    if 200 <= status < 300:
-        return str(status)
-    try:
-        said = line(answer.read(_ANSWER_BYTES).decode(errors="replace"), 200)
-    except (urllib3.exceptions.HTTPError, OSError):
-        said = ""
-    text = f"HTTP {status} {said}".rstrip()
-    if 300 <= status < 400:
-        msg = f"HTTP {status}: redirections aren't followed; set the address that it leads to"
-        raise NotTold(msg)
-    if 400 <= status < 500 and status not in _PASSING:
-        raise Refused(text)
-    raise NotTold(text, retry_after_s(answer.headers.get("Retry-After", "")))
 
 
 def retry_after_s(text: str) -> float:
@@ -151,10 +165,14 @@ def retry_after_s(text: str) -> float:
 
 def _reason(error: BaseException) -> str:
     """Why there was no answer, without the address, which may be a secret."""
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-        return "no connection in time"
-    if isinstance(error, urllib3.exceptions.TimeoutError):
-        return "no answer in time"
-    cause = error.__cause__ or error.__context__
-    known = error if isinstance(error, OSError) else cause
-    return getattr(known, "strerror", None) or type(error).__name__
+    connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError)
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, TimeoutError):
+            return "no connection in time" if connecting else "no answer in time"
+        if isinstance(seen, OSError) and seen.strerror:
+            return line(seen.strerror, 200)
+        if isinstance(seen, ConnectionError):
+            return "the receiver closed the connection without an answer"
+        seen = seen.__cause__ or seen.__context__
+    return type(error).__name__

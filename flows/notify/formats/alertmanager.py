@@ -37,12 +37,12 @@ def render(alert: Alert, now_ns: int | None = None) -> list[dict[str, Any]]:
 
 def _object(alert: Alert, severity: Severity, ends_ns: int) -> dict[str, Any]:
     labels = {
-        **alert.entity,
+        # What a group's members share changes as it grows, and labels must not.
+        **({} if alert.member_count else alert.entity),
         "alertname": alert.rule,
         "alert_id": alert.alert_id,
         "severity": severity.name,
         "tenant": alert.tenant,
-        "probe": alert.probe,
         "detector": alert.detector,
         "attack_technique": alert.attack_technique,
     }
@@ -50,6 +50,7 @@ def _object(alert: Alert, severity: Severity, ends_ns: int) -> dict[str, Any]:
         "summary": alert.title,
         "description": alert.summary,
         "entity": alert.entity_text,
+        "probe": alert.probe,
         "value": f"{number(alert.value)} {alert.unit}",
         "bounds": f"{number(alert.lower)} to {number(alert.upper)} {alert.unit}",
         "threshold": f"{number(alert.threshold)} {alert.unit}",

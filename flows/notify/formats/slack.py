@@ -9,50 +9,31 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flows.detect.alert import Alert, Severity, Status
-from flows.notify.text import iso, number
-
-COLOURS: Final = {
-    Severity.info: "#6b7280",
-    Severity.low: "#2563eb",
-    Severity.medium: "#d97706",
-    Severity.high: "#dc2626",
-    Severity.critical: "#7f1d1d",
-}
-RESOLVED_COLOUR: Final = "#15803d"
+from flows.detect.alert import Alert
+from flows.notify.formats.facts import colour, facts, state
 
 _HEADER_CHARS: Final = 140
 _SECTION_CHARS: Final = 2000
 _FIELD_CHARS: Final = 500
+_MAX_FIELDS: Final = 10
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def render(alert: Alert) -> dict[str, Any]:
     """An alert as the object that becomes JSON."""
-    over = alert.status is Status.resolved
-    state = "resolved" if over else alert.severity.name
-    fields = {
-        "Entity": alert.entity_text,
-        "Measured": f"{number(alert.value)} {alert.unit} "
-        f"({number(alert.lower)} to {number(alert.upper)})",
-        "Threshold": f"{number(alert.threshold)} {alert.unit}",
-        "Expected": alert.expected,
-        "Rule": alert.rule,
-        "Tenant": alert.tenant,
-        "First seen": iso(alert.first_seen_ns),
-        "Over since" if over else "Last seen": iso(alert.resolved_at_ns or alert.last_seen_ns),
-    }
-    shown = [_text(f"{name}: {value}", _FIELD_CHARS) for name, value in fields.items() if value]
+    shown = {**dict(facts(alert)), "Rule": alert.rule, "Tenant": alert.tenant}
+    headline = f"{state(alert)}: {alert.title}"
+    fields = [_text(f"{name}: {value}", _FIELD_CHARS) for name, value in shown.items()]
     blocks: list[dict[str, Any]] = [
         {
             "type": "header",
             "text": {
                 "type": "plain_text",
-                "text": escape(f"{state.upper()}: {alert.title}", _HEADER_CHARS),
+                "text": escape(headline, _HEADER_CHARS),
                 "emoji": False,
             },
         },
-        {"type": "section", "fields": shown},
+        {"type": "section", "fields": fields[:_MAX_FIELDS]},
     ]
     for part in (alert.summary, "\n".join(alert.members)):
         if part:
@@ -60,15 +41,13 @@ def render(alert: Alert) -> dict[str, Any]:
     context = f"alert {alert.delivery_id} {alert.attack_technique}".rstrip()
     blocks.append({"type": "context", "elements": [_text(context, _FIELD_CHARS)]})
     return {
-        "text": _unlinked(f"{state.upper()}: {alert.title}"),
+        "text": _unlinked(headline),
         "mrkdwn": False,
         "parse": "none",
         "link_names": False,
         "unfurl_links": False,
         "unfurl_media": False,
-        "attachments": [
-            {"color": RESOLVED_COLOUR if over else COLOURS[alert.severity], "blocks": blocks}
-        ],
+        "attachments": [{"color": colour(alert), "blocks": blocks}],
     }
 
 
