@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from flows.windows.sequence import Place
 from schemas.batch import BatchHeader
 from schemas.record import Packets
 
@@ -49,23 +50,21 @@ class Continuity:
     """
 
     def __init__(self) -> None:
-        self._next: dict[tuple[str, str, bytes, int], tuple[int, int]] = {}
+        self._places: dict[tuple[str, str, bytes, int], Place] = {}
         self._dropped: dict[tuple[str, str, bytes], dict[str, int]] = {}
 
     def note(self, header: BatchHeader, packets: Packets) -> Finding:
         """Take in a batch as it was decoded."""
         probe = (header.tenant, header.probe, header.boot_id)
         stream = (*probe, header.partition)
-        before = header.packets_before
-        sequence, sent = self._next.get(stream, (header.sequence, before or 0))
-        if header.sequence < sequence:
+        place = self._places.get(stream, Place.at(header))
+        missing_batches, missing_packets = place.missing(header)
+        if missing_batches < 0:
             return Finding(repeated=True)
-        missing = header.sequence - sequence
-        after = (sent if before is None else before) + total(packets)
-        self._next[stream] = header.sequence + 1, after
+        self._places[stream] = place.after(header, total(packets))
         return Finding(
-            missing_batches=missing,
-            missing_packets=0 if not missing else None if before is None else before - sent,
+            missing_batches=missing_batches,
+            missing_packets=missing_packets,
             dropped=self._growth(probe, header),
         )
 

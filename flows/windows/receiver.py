@@ -14,6 +14,7 @@ import numpy as np
 
 from flows.windows.capture_totals import CaptureTotals
 from flows.windows.partition import PartitionAccumulator
+from flows.windows.sequence import Place
 from flows.windows.unit import Stream
 from schemas.batch import BatchHeader
 from schemas.record import Direction, Packets
@@ -72,14 +73,12 @@ class Sender(NamedTuple):
     """What is known of one start of a probe; replaced, never changed.
 
     Attributes:
-        next_sequence: of the batch that is due.
-        packets: sent to this partition so far, by its own count; None when not known.
+        place: how far it has written to this partition.
         log_ns: log time of its last batch.
         totals: of its capture, as far as told.
     """
 
-    next_sequence: int
-    packets: int | None
+    place: Place
     log_ns: int
     totals: CaptureTotals = CaptureTotals()
 
@@ -127,8 +126,9 @@ class BatchReceiver:
             # Such a batch is no sign of life: its probe must not hold the watermark back for it.
             log_time_ns = log_time_ns if known is None else known.log_ns
         if known is None:
-            known = Sender(0, 0, 0) if first else Sender(header.sequence, header.packets_before, 0)
-        if header.sequence < known.next_sequence:
+            known = Sender(Place(0, 0) if first else Place.at(header), 0)
+        batches, missing = known.place.missing(header)
+        if batches < 0:
             self.counts.repeats += 1
             self._senders[boot] = known._replace(log_ns=log_time_ns)
             if absurd:
@@ -136,13 +136,11 @@ class BatchReceiver:
             return
         # What is missing is told near the batch's own time, if that can be believed.
         near_ns = self._accumulator.watermark_ns if absurd else header.watermark_ns - 1
-        if header.sequence > known.next_sequence:
-            self._note_gap(header, known, stream, max(near_ns, 0))
+        if batches:
+            self._note_gap(batches, missing, stream, max(near_ns, 0))
         count = int(packets["packets"].sum(dtype=np.uint64)) if len(packets) else 0
-        before = header.packets_before
         self._senders[boot] = Sender(
-            header.sequence + 1,
-            known.packets if before is None else before + count,
+            known.place.after(header, count),
             log_time_ns,
             self._tell(header, known.totals, stream, max(near_ns, 0)),
         )
@@ -236,14 +234,12 @@ class BatchReceiver:
         self._tenants.add(tenant)
         return tenant
 
-    def _note_gap(self, header: BatchHeader, sender: Sender, stream: int, time_ns: int) -> None:
+    def _note_gap(self, batches: int, packets: int | None, stream: int, time_ns: int) -> None:
         self.counts.gaps += 1
-        self.counts.missing_batches += header.sequence - sender.next_sequence
-        if header.packets_before is None or sender.packets is None:
-            return
-        missing = max(header.packets_before - sender.packets, 0)
-        self.counts.missing_packets += missing
-        self._accumulator.drop(stream, time_ns, "gap", missing, "transport")
+        self.counts.missing_batches += batches
+        if packets is not None:
+            self.counts.missing_packets += packets
+            self._accumulator.drop(stream, time_ns, "gap", packets, "transport")
 
     def _tell(
         self, header: BatchHeader, known: CaptureTotals, stream: int, time_ns: int

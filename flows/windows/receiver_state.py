@@ -8,6 +8,7 @@ from typing import Any
 from flows.windows.capture_totals import CaptureTotals
 from flows.windows.partition import Moment
 from flows.windows.receiver import Sender, Senders
+from flows.windows.sequence import Place
 from flows.windows.unit import Drop, Goodbye, Seen
 
 
@@ -43,7 +44,13 @@ def load_moment(state: list[Any]) -> Moment:
 def dump_senders(senders: Senders) -> list[Any]:
     """Senders, without their order."""
     return [
-        [_dump_boot(boot), *sender[:3], sender.totals.given, dict(sender.totals.dropped)]
+        [
+            _dump_boot(boot),
+            *sender.place,
+            sender.log_ns,
+            sender.totals.given,
+            dict(sender.totals.dropped),
+        ]
         for boot, sender in senders.items()
     ]
 
@@ -51,7 +58,7 @@ def dump_senders(senders: Senders) -> list[Any]:
 def load_senders(state: list[Any]) -> Senders:
     """Read what ``dump_senders`` wrote."""
     return {
-        _load_boot(boot): Sender(sequence, packets, log_ns, CaptureTotals(given, dropped))
+        _load_boot(boot): Sender(Place(sequence, packets), log_ns, CaptureTotals(given, dropped))
         for boot, sequence, packets, log_ns, given, dropped in state
     }
 
