@@ -161,7 +161,7 @@ LEFT JOIN
         argMax(t.cited, t.place) AS cited,
         argMax(t.model, t.place) AS model,
         argMax(t.prompt_version, t.place) AS prompt_version
-    FROM (SELECT *, (author = 'model' AND assessment != '', updated_at) AS place FROM alert_enrichments FINAL) AS t
+    FROM (SELECT *, (assessment != '', author, updated_at) AS place FROM alert_enrichments FINAL) AS t
     GROUP BY alert_id
 ) AS x ON x.alert_id = l.alert_id
 COMMENT 'The newest revision of every alert, with evidence, its explanation and what people did';
