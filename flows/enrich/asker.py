@@ -105,7 +105,7 @@ class Asker:
             return answers.read(text)
         except answers.Unreadable as error:
             self._counts["unreadable"] += 1
-            again = prompt.repair(question, text, str(error))
+            again = prompt.repair(question, str(error))
         try:
             return answers.read(self._answer(again, bill))
         except answers.Unreadable as error:

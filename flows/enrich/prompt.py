@@ -29,14 +29,13 @@ def question(pack: Pack) -> list[Message]:
     return [{"role": "system", "content": text()}, {"role": "user", "content": asked}]
 
 
-def repair(messages: list[Message], answer: str, fault: str) -> list[Message]:
-    """Messages that ask once more, for an answer that can be read."""
+def repair(question: list[Message], fault: str) -> list[Message]:
+    """Messages that ask once more, for an answer that can be read.
+
+    The one that couldn't isn't repeated: it may be long, and nobody knows what is in it.
+    """
     again = (
-        f"That could not be read: {fault}. Answer again with one JSON object of the given form "
-        "and nothing else."
+        f"Your answer could not be read: {fault}. Answer again with one JSON object of the given "
+        "form and nothing else."
     )
-    return [
-        *messages,
-        {"role": "assistant", "content": answer[:4000]},
-        {"role": "user", "content": again},
-    ]
+    return [*question, {"role": "user", "content": again}]

@@ -16,15 +16,16 @@ GENERIC: Final = frozenset({"internal", "dns", "scanners", "nat", "cdn"})
 """Names of networks that say what a network is for, and nothing about whose it is."""
 
 ADDRESS: Final = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}"
-    r"(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?)(?:/\d{1,3})?(?![\w:]|\.\d)"
+    r"(?<![0-9A-Fa-f:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}"
+    r"(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?:/\d{1,3})?(?![0-9A-Fa-f:]|\.\d)"
+    r"|(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?(?!\d|\.\d)"
 )
 """What looks like an address or a range of them."""
 
 _MAC: Final = re.compile(
     r"(?<![\w:-])[0-9A-Fa-f]{2}(?:([:-])[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4}(?![\w:-])"
 )
-TOKEN: Final = re.compile(r"(?<![\w-])(?:host|net|subnet|mac|probe|rule)-[A-Z]{1,3}(?![\w-])")
+TOKEN: Final = re.compile(r"(?:host|subnet|net|mac|probe|rule)-[A-Z]{1,3}(?![\w-])")
 """What a replaced address or name looks like."""
 
 _SUBNET_BITS: Final = {4: 24, 6: 64}

@@ -192,7 +192,7 @@ def test_an_answer_that_cannot_be_read_is_repaired_once(store: Store) -> None:
     with service(broken, well) as running:
         run(store, settings(running.url), raised := alert())
     again = running.asked[1].body["messages"]
-    assert [message["role"] for message in again] == ["system", "user", "assistant", "user"]
+    assert [message["role"] for message in again] == ["system", "user", "user"]
     assert "could not be read: seriousness: Field required" in again[-1]["content"]
     assert shown(store, raised)["enrichment_status"] == "done"
 
