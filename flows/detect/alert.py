@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from flows.detect.explanation import Explanation
+from flows.detect.explanation import TEMPLATE, Explanation
 
 Event = Literal["pending", "fired", "updated", "resolved", "muted", "dropped"]
 """Why there is a new revision; ``dropped`` ends a pending alert that came to nothing."""
@@ -75,7 +75,7 @@ class Alert:
         members: entities of a group, largest first, as text; only the first ones.
         member_count: how many there are; 0 for an alert that is no group.
         notify: names of the notifiers that are told; empty tells all.
-        explanation: of the language model, which comes some time after the revision itself.
+        explanation: for those who are told; the language model's comes after the revision itself.
     """
 
     alert_id: str
@@ -117,10 +117,14 @@ class Alert:
     explanation: Explanation | None = None
 
     @property
+    def is_explained(self) -> bool:
+        """Whether it has the explanation of a language model, for which it is told once more."""
+        return self.explanation is not None and self.explanation.model != TEMPLATE
+
+    @property
     def delivery_id(self) -> str:
         """What a receiver tells deliveries apart by: the same at every try."""
-        explained = "+explained" if self.explanation is not None else ""
-        return f"{self.alert_id}/{self.revision}{explained}"
+        return f"{self.alert_id}/{self.revision}{'+explained' if self.is_explained else ''}"
 
 
 def alert_id(rule: str, tenant: str, entity_text: str, start_ns: int) -> str:

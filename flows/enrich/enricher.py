@@ -161,5 +161,7 @@ class Enricher:
         found += [Enrichment(a.alert_id, a.revision, "pending", NOTHING) for a in pending]
         rows.write(self._store, found)
         self.counts["templates"] += len(newest)
-        if wanted and self._stage is not None:
-            self._stage.take(wanted)
+        if self._stage is not None:
+            self._stage.note(newest.values())
+            if wanted:
+                self._stage.take(wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -44,11 +44,12 @@ Hear = Callable[[Alert], None]
 
 @dataclass(frozen=True)
 class _Known:
-    """What was explained of an alert: how often, and how large it was."""
+    """What was explained of an alert: how often, how large it was, and what it is by now."""
 
     times: int = 1
     value: float = 0.0
     members: int = 0
+    newest: Alert | None = None
 
 
 Case = tuple[Situation, Bill]
@@ -126,12 +127,19 @@ class ModelStage:
         """Whether nothing was asked about the alert before."""
         return alert.alert_id not in self._known
 
+    def note(self, alerts: Iterable[Alert]) -> None:
+        """Take note of newer revisions: who is told of an explanation is told of the newest."""
+        for alert in alerts:
+            known = self._known.get(alert.alert_id)
+            if known is not None:
+                self._known[alert.alert_id] = replace(known, newest=alert)
+
     def take(self, alerts: Sequence[Alert]) -> None:
         """Ask about alerts, those that belong together at once; returns immediately."""
         for alert in alerts:
             known = self._known.get(alert.alert_id)
             times = known.times + 1 if known is not None else 1
-            self._known[alert.alert_id] = _Known(times, alert.value, alert.member_count)
+            self._known[alert.alert_id] = _Known(times, alert.value, alert.member_count, alert)
             self._known.move_to_end(alert.alert_id)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
@@ -263,8 +271,9 @@ class ModelStage:
         self._counts[status] += len(found)
         for alert, explanation in zip(situation.alerts, found, strict=True):
             if explanation.assessment:
+                newest = self._known.get(alert.alert_id, _Known()).newest or alert
                 for hear in self._tell:
-                    hear(replace(alert, explanation=explanation))
+                    hear(replace(newest, explanation=explanation))
 
     def _write(self, written: Sequence[Enrichment]) -> None:
         while True:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type
@@ -15,6 +15,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from flows import logs
 from flows.detect.alert import Alert
+from flows.detect.explanation import Explanation
 from flows.errors import NetSpectraError
 from flows.notify.notifier import NotTold, Recipient, Refused
 from flows.notify.outbox import PAGE, Cursor, Delivery, Outbox, State, now_ms
@@ -73,6 +74,7 @@ class Channel:
         recipient: the notifier and what it wants.
         outbox: its part of the store.
         recorder: writes down what became of each.
+        explain: has words about any alert.
         first_pause_s: time after the first failed try.
     """
 
@@ -81,6 +83,7 @@ class Channel:
         recipient: Recipient,
         outbox: Outbox,
         recorder: Recorder,
+        explain: Callable[[Alert], Explanation],
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self.name = recipient.selection.name
@@ -88,6 +91,7 @@ class Channel:
         self._notifier = recipient.notifier
         self._outbox = outbox
         self._recorder = recorder
+        self._explain = explain
         self._waiting = Waiting(recipient.selection)
         self._offered: deque[Alert] = deque()
         self._known: OrderedDict[str, Told] = OrderedDict()
@@ -226,7 +230,7 @@ class Channel:
         self._tries[alert.delivery_id] = self._tries.get(alert.delivery_id, 0) + 1
         state: State = "refused"
         try:
-            detail = self._notifier.send(presentable(alert))
+            detail = self._notifier.send(presentable(self._explained(alert)))
             state = "delivered"
         except NotTold:
             self._waiting.postpone(alert)
@@ -240,6 +244,12 @@ class Channel:
         self._know(alert.alert_id, Told.by(alert))
         self._end(alert, state, detail)
         self._account(alert, state, detail)
+
+    def _explained(self, alert: Alert) -> Alert:
+        """The alert with some words about it: those of a template until there are better ones."""
+        if alert.explanation is not None:
+            return alert
+        return replace(alert, explanation=self._explain(alert))
 
     def _account(self, alert: Alert, state: State, detail: str) -> None:
         self.counts.pending = len(self._waiting)

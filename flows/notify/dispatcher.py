@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from flows.detect.alert import Alert
+from flows.enrich.templates import Templates
 from flows.notify.channel import FIRST_PAUSE_S, Channel, Counts
 from flows.notify.make import recipients
 from flows.notify.outbox import Outbox, OutboxStore
@@ -32,8 +33,9 @@ class Dispatcher:
     ) -> None:
         found = recipients(settings)
         self._recorder = Recorder(store)
+        explain = Templates(settings.networks).explain
         self._channels = [
-            Channel(each, Outbox(store, each.selection), self._recorder, first_pause_s)
+            Channel(each, Outbox(store, each.selection), self._recorder, explain, first_pause_s)
             for each in found
         ]
 

@@ -24,7 +24,7 @@ def recipients(settings: Settings) -> list[Recipient]:
             name=kinds.ALERTS_TOPIC,
             type="kafka",
             min_severity=Severity.info.name,
-            events=("fired", "updated", "resolved"),
+            events=("fired", "updated", "explained", "resolved"),
         )
         topic = make(everything, settings)
         found.append(Recipient(Selection(everything, everything=True), topic))

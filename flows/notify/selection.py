@@ -20,18 +20,22 @@ class Told:
         firing: whether it takes the alert for one that lasts.
         severity: that it was told.
         members: of a group, that it was told.
+        explained: whether that revision was told with a language model's explanation.
     """
 
     revision: int = 0
     firing: bool = False
     severity: int = 0
     members: int = 0
+    explained: bool = False
 
     @classmethod
     def by(cls, alert: Alert) -> Told:
         """What is known after an alert has been told."""
         firing = alert.status is Status.firing
-        return cls(alert.revision, firing, int(alert.severity), alert.member_count)
+        return cls(
+            alert.revision, firing, int(alert.severity), alert.member_count, alert.is_explained
+        )
 
 
 NOTHING = Told()
@@ -59,7 +63,12 @@ class Selection:
         The first that a receiver hears of an alert counts as fired, whatever the revision: it may
         have been muted before, or less severe. What it never heard of isn't resolved for it.
         """
-        if alert.revision <= told.revision or not self._concerns(alert):
+        if not self._concerns(alert):
+            return False
+        if alert.is_explained:
+            fresh = (alert.revision, True) > (told.revision, told.explained)
+            return "explained" in self.events and told.firing and fresh
+        if alert.revision <= told.revision:
             return False
         if alert.status is Status.resolved and alert.event != "dropped":
             return "resolved" in self.events and told.firing

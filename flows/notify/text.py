@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from flows.detect.alert import Alert
+from flows.detect.explanation import Explanation
 
 LINE_CHARS: Final = 300
 TEXT_CHARS: Final = 4000
@@ -67,6 +68,19 @@ def presentable(alert: Alert) -> Alert:
         summary=lines(alert.summary),
         muted_by=line(alert.muted_by, NAME_CHARS),
         members=tuple(line(member) for member in alert.members[:MAX_ROWS]),
+        explanation=_explained(alert.explanation) if alert.explanation is not None else None,
+    )
+
+
+def _explained(found: Explanation) -> Explanation:
+    return replace(
+        found,
+        assessment=lines(found.assessment),
+        root_cause=lines(found.root_cause),
+        next_checks=lines(found.next_checks),
+        mitigation=lines(found.mitigation),
+        model=line(found.model, NAME_CHARS),
+        cited=tuple(_fields(row) for row in found.cited[:MAX_ROWS]),
     )
 
 

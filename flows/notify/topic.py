@@ -105,12 +105,17 @@ class TopicNotifier:
         return str(explain(error, self._brokers, self._faults))
 
 
+_EXPLAINED: Final = (
+    "assessment", "root_cause", "next_checks", "mitigation", "model", "prompt_version",
+)  # fmt: skip
+
+
 def fields_of(alert: Alert) -> dict[str, Any]:
     """An alert as the fields of its Avro schema."""
-    found = {
-        field["name"]: getattr(alert, field["name"]) for field in avro.WRITTEN.definition["fields"]
-    }
+    names = [field["name"] for field in avro.WRITTEN.definition["fields"]]
+    found = {name: getattr(alert, name) for name in names if name not in _EXPLAINED}
     return found | {
+        **{name: getattr(alert.explanation, name, "") for name in _EXPLAINED},
         "status": alert.status.name,
         "severity": alert.severity.name,
         "entity": dict(alert.entity),

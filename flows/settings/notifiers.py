@@ -20,7 +20,7 @@ SECRETS: Final = frozenset({"url", "secret", "password", "headers"})
 ALERTS_TOPIC: Final = "_kafka"
 """Name of the notifier that writes the alerts topic without being asked for."""
 
-EventName = Literal["fired", "updated", "escalated", "resolved"]
+EventName = Literal["fired", "updated", "escalated", "explained", "resolved"]
 Events = Annotated[tuple[EventName, ...], BeforeValidator(parse_list)]
 
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -37,14 +37,15 @@ class NotifierBase(Section):
         name: Its name, unique; rules name it in ``notify``.
         min_severity: Alerts that are less bad are not told.
         events: What is told: that an alert ``fired``, always; that it ``escalated`` (its severity
-            rose, or its group grew tenfold); that it is ``resolved``; every revision, ``updated``.
+            rose, or its group grew tenfold); that a language model has ``explained`` it; that it
+            is ``resolved``; every revision, ``updated``.
         tenants: Only alerts of these; empty means all.
         rules: Only alerts of these; empty means all.
     """
 
     name: Name
     min_severity: SeverityName = "low"
-    events: Events = ("fired", "escalated", "resolved")
+    events: Events = ("fired", "escalated", "explained", "resolved")
     tenants: Names = ()
     rules: Names = ()
 

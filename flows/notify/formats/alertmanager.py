@@ -35,6 +35,12 @@ def render(alert: Alert, now_ns: int | None = None) -> list[dict[str, Any]]:
     return found
 
 
+def _explained(alert: Alert) -> list[tuple[str, str]]:
+    found = alert.explanation
+    names = ("assessment", "root_cause", "next_checks", "mitigation", "model")
+    return [(name, getattr(found, name)) for name in names] if found is not None else []
+
+
 def _object(alert: Alert, severity: Severity, ends_ns: int) -> dict[str, Any]:
     labels = {
         # What a group's members share changes as it grows, and labels must not.
@@ -57,6 +63,7 @@ def _object(alert: Alert, severity: Severity, ends_ns: int) -> dict[str, Any]:
         "expected": alert.expected,
         "evidence_sql": alert.evidence_sql,
         "revision": str(alert.revision),
+        **dict(_explained(alert)),
     }
     return {
         # Alertmanager counts an empty label as none, and takes no empty annotations either.

@@ -30,6 +30,21 @@ def colour(alert: Alert) -> str:
     return RESOLVED_COLOUR if is_over(alert) else COLOURS[alert.severity]
 
 
+def explained(alert: Alert) -> list[tuple[str, str]]:
+    """What it likely means and what can be done: headings and texts, and whose words they are."""
+    found = alert.explanation
+    if found is None:
+        return []
+    by = f"explained by the language model {found.model}" if alert.is_explained else ""
+    texts = {
+        f"Assessment{f', {by}' if by else ''}": found.assessment,
+        "Likely causes": found.root_cause,
+        "Check next": found.next_checks,
+        "What can be done": found.mitigation,
+    }
+    return [(heading, text) for heading, text in texts.items() if text]
+
+
 def facts(alert: Alert) -> list[tuple[str, str]]:
     """Names and values, without those that there is nothing to say of."""
     bounds = f"{number(alert.lower)} to {number(alert.upper)}"

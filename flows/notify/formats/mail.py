@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from flows.detect.alert import Alert, Severity
-from flows.notify.formats.facts import colour, facts, state
+from flows.notify.formats.facts import colour, explained, facts, state
 from flows.notify.text import line
 
 _PRIORITIES = {Severity.critical: "urgent", Severity.high: "urgent", Severity.info: "non-urgent"}
@@ -47,6 +47,7 @@ def render(alert: Alert, sender: str, recipient: str, subject_prefix: str) -> Em
         "facts": facts(alert),
         "members": alert.members,
         "member_count": alert.member_count,
+        "explained": explained(alert),
         "evidence": alert.evidence,
         "evidence_sql": alert.evidence_sql,
         "delivery_id": alert.delivery_id,
@@ -60,7 +61,7 @@ def render(alert: Alert, sender: str, recipient: str, subject_prefix: str) -> Em
         f"{subject_prefix} {state(alert)}: {alert.title}", _SUBJECT_CHARS
     ).lstrip()
     found["Date"] = formatdate()
-    found["Message-ID"] = f"<{alert.alert_id}.{alert.revision}@{domain}>"
+    found["Message-ID"] = f"<{alert.delivery_id.replace('/', '.')}@{domain}>"
     # Nobody has sent the mail that begins the thread; readers put those together that name it.
     found["In-Reply-To"] = thread
     found["References"] = thread

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flows.detect.alert import Alert
+from flows.detect.explanation import Explanation
 from flows.notify.text import iso
 
 VERSION: Final = 1
@@ -53,4 +54,19 @@ def render(alert: Alert) -> dict[str, Any]:
         "member_count": alert.member_count,
         "evidence": [dict(row) for row in alert.evidence],
         "evidence_sql": alert.evidence_sql,
+        "explanation": _explanation(alert.explanation),
+    }
+
+
+def _explanation(found: Explanation | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "assessment": found.assessment,
+        "root_cause": found.root_cause,
+        "next_checks": found.next_checks,
+        "mitigation": found.mitigation,
+        "model": found.model,
+        "prompt_version": found.prompt_version,
+        "cited": [dict(row) for row in found.cited],
     }

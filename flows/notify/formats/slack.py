@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flows.detect.alert import Alert
-from flows.notify.formats.facts import colour, facts, state
+from flows.notify.formats.facts import colour, explained, facts, state
 
 _HEADER_CHARS: Final = 140
 _SECTION_CHARS: Final = 2000
@@ -35,7 +35,8 @@ def render(alert: Alert) -> dict[str, Any]:
         },
         {"type": "section", "fields": fields[:_MAX_FIELDS]},
     ]
-    for part in (alert.summary, "\n".join(alert.members)):
+    words = [f"{heading}\n{text}" for heading, text in explained(alert)]
+    for part in (alert.summary, "\n".join(alert.members), *words):
         if part:
             blocks.insert(-1, {"type": "section", "text": _text(part, _SECTION_CHARS)})
     context = f"alert {alert.delivery_id} {alert.attack_technique}".rstrip()
