@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "read": "Analyse capture files once.",
     "probe": "Capture packets to Kafka.",
     "alerts": "List alerts and act on them.",
+    "extract": "Cut an alert's packets out of captures.",
     "sql": "Ask the store with SQL.",
     "check": "Check that the store's tables agree.",
     "config": "Show or check the settings.",

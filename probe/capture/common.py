@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 MAX_FRAME_BYTES: Final = 262_144
 """Longest captured frame that is believed, as in libpcap for these link types."""
+
+
+NO_PLACES: Final[npt.NDArray[np.int64]] = np.empty(0, np.int64)
+"""For a walk that needn't tell where records begin."""
 
 
 class Stop(IntEnum):

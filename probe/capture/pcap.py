@@ -5,6 +5,7 @@ Both byte orders, times in µs and ns, and Kuznetzov's variant with longer recor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numba
@@ -12,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probe.capture import linktypes
-from probe.capture.common import MAX_FRAME_BYTES, Interface, Stop
+from probe.capture.common import MAX_FRAME_BYTES, NO_PLACES, Interface, Stop
+from probe.capture.copy import Blocks, from_pcap
 from probe.capture.frame import decode_frame
 from probe.capture.loads import file32
 from probe.errors import CaptureError
@@ -50,12 +52,13 @@ def walk_pcap(
     fcs_bytes: Any,
     decapsulate: Any,
     out: Any,
+    places: Any,
 ) -> Any:
     """Decode records from ``buf[pos:]`` until ``out`` is full or the records end.
 
-    ``buf`` is (n,) uint8, ``out`` (m, 11) uint64, ``big`` and ``decapsulate`` bools, the rest
-    int64. Returns ``(rows, pos, stop)``: rows written, where the next record begins, and a
-    ``Stop``.
+    ``buf`` is (n,) uint8, ``out`` (m, 11) uint64, ``places`` (m,) int64 for where records begin,
+    or empty, ``big`` and ``decapsulate`` bools, the rest int64. Returns ``(rows, pos, stop)``: rows
+    written, where the next record begins, and a ``Stop``.
     """
     size = np.int64(buf.shape[0])
     rows = np.int64(out.shape[0])
@@ -77,6 +80,8 @@ def walk_pcap(
         ts_ns = np.uint64(file32(buf, pos, big)) * _SECOND_NS + np.uint64(
             file32(buf, pos + 4, big) * unit_ns
         )
+        if places.shape[0] > 0:
+            places[row] = pos
         frame = pos + header_bytes
         pos = frame + captured
         if fcs_bytes > 0:
@@ -129,8 +134,16 @@ class PcapWalker:
         self.position_bytes = HEADER_BYTES
         self.interfaces = [Interface(0, "", self._link_type, self._int(head[16:20]))]
 
-    def walk(self, buf: npt.NDArray[np.uint8], out: npt.NDArray[np.uint64]) -> tuple[int, Stop]:
-        """Decode the next records into ``out`` (m, 11): number decoded, why it stopped."""
+    def walk(
+        self,
+        buf: npt.NDArray[np.uint8],
+        out: npt.NDArray[np.uint64],
+        places: npt.NDArray[np.int64] = NO_PLACES,
+    ) -> tuple[int, Stop]:
+        """Decode the next records into ``out`` (m, 11): number decoded, why it stopped.
+
+        ``places`` (m,), unless it is empty, gets where in ``buf`` each begins.
+        """
         rows, self.position_bytes, stop = walk_pcap(
             buf,
             self.position_bytes,
@@ -141,8 +154,23 @@ class PcapWalker:
             self._fcs_bytes,
             self._decapsulate,
             out,
+            places,
         )
         return rows, Stop(stop)
+
+    def as_pcapng(
+        self, buf: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]
+    ) -> Iterator[Blocks]:
+        """The records that begin at ``places`` as blocks of pcapng."""
+        return from_pcap(
+            buf,
+            places,
+            big=self._order == "big",
+            header_bytes=self._record_bytes,
+            nanoseconds=self._unit_ns == 1,
+            interface=self.interfaces[0],
+            fcs_bytes=self._fcs_bytes,
+        )
 
     def loses_frame(self, buf: npt.NDArray[np.uint8]) -> bool:
         """Whether what begins at the position was a frame: in pcap everything is."""

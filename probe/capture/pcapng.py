@@ -6,6 +6,7 @@ are read in Python, all other blocks are skipped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numba
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probe.capture import linktypes
-from probe.capture.common import MAX_FRAME_BYTES, Interface, Stop
+from probe.capture.common import MAX_FRAME_BYTES, NO_PLACES, Interface, Stop
+from probe.capture.copy import Blocks, Head, from_pcapng
 from probe.capture.frame import decode_frame
 from probe.capture.loads import U32, file16, file32
 from probe.capture.timestamps import to_ns
@@ -85,13 +87,15 @@ def walk_pcapng(
     known: Any,
     decapsulate: Any,
     out: Any,
+    places: Any,
 ) -> Any:
     """Decode packet blocks from ``buf[pos:]`` until ``out`` is full or another must act.
 
     ``buf`` is (n,) uint8, ``interfaces`` (k, 5) int64 of which rows ``section_start`` to
-    ``known`` belong to this section, ``out`` (m, 11) uint64, ``big`` and ``decapsulate`` bools,
-    the rest int64. Returns ``(rows, pos, stop)``: rows written, where the next block begins,
-    and a ``Stop``; at SECTION and INTERFACE the block at ``pos`` is to be read by the caller.
+    ``known`` belong to this section, ``out`` (m, 11) uint64, ``places`` (m,) int64 for where
+    blocks begin, or empty, ``big`` and ``decapsulate`` bools, the rest int64. Returns ``(rows,
+    pos, stop)``: rows written, where the next block begins, and a ``Stop``; at SECTION and
+    INTERFACE the block at ``pos`` is to be read by the caller.
     """
     size = np.int64(buf.shape[0])
     rows = np.int64(out.shape[0])
@@ -177,6 +181,8 @@ def walk_pcapng(
             out,
             row,
         )
+        if places.shape[0] > 0:
+            places[row] = pos
         row += 1
         pos += block_bytes
         if row == rows:  # before another section or interface changes what the caller knows
@@ -200,6 +206,7 @@ class PcapngWalker:
         self._order: Any = "little"
         self._section_start = 0
         self._table = np.zeros((8, 5), np.int64)
+        self._heads: list[Head] = []
         self.position_bytes = 0
         self.interfaces: list[Interface] = []
         if not self._read_section(buf):
@@ -210,8 +217,16 @@ class PcapngWalker:
         if link_types and not set(link_types) & set(linktypes.SUPPORTED):
             raise CaptureError(linktypes.refusal(link_types))
 
-    def walk(self, buf: npt.NDArray[np.uint8], out: npt.NDArray[np.uint64]) -> tuple[int, Stop]:
-        """Decode the next records into ``out`` (m, 11): number decoded, why it stopped."""
+    def walk(
+        self,
+        buf: npt.NDArray[np.uint8],
+        out: npt.NDArray[np.uint64],
+        places: npt.NDArray[np.int64] = NO_PLACES,
+    ) -> tuple[int, Stop]:
+        """Decode the next records into ``out`` (m, 11): number decoded, why it stopped.
+
+        ``places`` (m,), unless it is empty, gets where in ``buf`` each block begins.
+        """
         rows = 0
         while True:
             done, self.position_bytes, code = walk_pcapng(
@@ -223,6 +238,7 @@ class PcapngWalker:
                 len(self.interfaces),
                 self._decapsulate,
                 out[rows:],
+                places[rows:],
             )
             rows += done
             stop = Stop(code)
@@ -234,6 +250,12 @@ class PcapngWalker:
                     return rows, Stop.BAD_INTERFACE
             else:
                 return rows, stop
+
+    def as_pcapng(
+        self, buf: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]
+    ) -> Iterator[Blocks]:
+        """The blocks that begin at ``places``, as they are."""
+        return from_pcapng(buf, places, self._heads)
 
     def loses_frame(self, buf: npt.NDArray[np.uint8]) -> bool:
         """Whether the block that begins at the position is a frame, or may be one."""
@@ -259,6 +281,7 @@ class PcapngWalker:
         ):
             return False
         self._section_start = len(self.interfaces)
+        self._heads.append(Head(self.position_bytes, block_bytes, self._order == "big", True))
         self.position_bytes += block_bytes
         return True
 
@@ -284,6 +307,7 @@ class PcapngWalker:
             int.from_bytes(offset, self._order, signed=True) if len(offset) == 8 else 0,
         )
         self.interfaces.append(Interface(index, name, link_type, snap_len))
+        self._heads.append(Head(self.position_bytes, block_bytes, self._order == "big", False))
         self.position_bytes += block_bytes
         return True
 

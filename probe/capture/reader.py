@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,8 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from probe.capture.common import Interface, Stop
+from probe.capture.common import NO_PLACES, Interface, Stop
+from probe.capture.copy import Blocks
 from probe.capture.pcap import PcapWalker, is_pcap
 from probe.capture.pcapng import PcapngWalker, is_pcapng
 from probe.errors import CaptureError
@@ -115,12 +117,19 @@ class CaptureFile:
         """Interfaces described up to here; pcap has one, without a name."""
         return list(self._walker.interfaces)
 
-    def read(self, max_records: int, out: Packets | None = None) -> Packets:
+    def read(
+        self,
+        max_records: int,
+        out: Packets | None = None,
+        places: npt.NDArray[np.int64] = NO_PLACES,
+    ) -> Packets:
         """Decode the next frames in file order.
 
         Args:
             max_records: most records to return.
             out: buffer to decode into; the result is a slice of it, valid until it is reused.
+            places: gets where in the file the record or block of each frame begins, for
+                ``as_pcapng``; as long as ``out``, or empty.
 
         Returns:
             The records; fewer than ``max_records`` (and than ``out`` holds) only at the end of
@@ -147,7 +156,8 @@ class CaptureFile:
             readable = self._bytes[: self._map.size()]  # less when someone cut the file
             done, stop = 0, Stop.CUT_BODY
             if self.position_bytes <= len(readable):
-                done, stop = self._walker.walk(readable, words[rows : rows + _CHUNK_RECORDS])
+                chunk = slice(rows, min(rows + _CHUNK_RECORDS, len(out)))
+                done, stop = self._walker.walk(readable, words[chunk], places[chunk])
             rows += done
             self.frames_seen += done
             self._release()
@@ -156,6 +166,15 @@ class CaptureFile:
             if stop is not Stop.FULL:
                 self._cut(stop)
         return out[:rows]
+
+    def as_pcapng(self, places: npt.NDArray[np.int64]) -> Iterator[Blocks]:
+        """Frames of the file, whole, as blocks of pcapng; for a ``copy.PcapngWriter``.
+
+        Args:
+            places: where they begin, ascending, as ``read`` told.
+        """
+        assert self._bytes is not None
+        return self._walker.as_pcapng(self._bytes[: self._map.size()], places)
 
     def close(self) -> None:
         """Unmap the file; records that were read stay valid."""

@@ -120,7 +120,7 @@ class RotatedFiles:
         self._close()
 
     def _begin(self, ts_ns: int, size_bytes: int) -> None:
-        self._others, last = _own_files(self._directory)
+        self._others, last = own_files(self._directory)
         self._size_bytes = 0
         self._make_room(size_bytes)
         began = datetime.fromtimestamp(ts_ns // _NS_PER_S, UTC)
@@ -210,7 +210,7 @@ class Keep:
             self._files.finish()
 
 
-def _own_files(directory: int) -> tuple[list[OwnFile], int]:
+def own_files(directory: int) -> tuple[list[OwnFile], int]:
     """Files of ours, oldest first, and the largest number that any name of ours has."""
     found: list[OwnFile] = []
     last = -1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from probe.capture import CaptureFile
+from probe.capture.common import NO_PLACES
 from probe.capture.frame import decode_frame
 from schemas.record import PACKET, as_words
 from tests.support import traffic
@@ -105,6 +106,7 @@ def test_walks_stay_inside_the_file(tmp_path: Path, name: str) -> None:
                 1,
                 False,
                 as_words(out),
+                NO_PLACES,
             )
         assert out[:rows].tobytes() == compiled.tobytes()
         assert (capture.truncated is None) == (stop == 1)
@@ -139,6 +141,7 @@ if sys.argv[1] == "control":
     print(ctypes.c_uint8.from_address(base + (pages + 1) * page).value)
 
 out = np.zeros((4, 11), np.uint64)
+places = np.zeros(4, np.int64)
 table = np.zeros((8, 5), np.int64)
 done = 0
 for link_type, frame in traffic.CASES.values():
@@ -150,13 +153,15 @@ for link_type, frame in traffic.CASES.values():
                 for cut in (0, 1):
                     view = place(data[:len(data) - cut], at_end)
                     rows, _, _ = walk_pcap(
-                        view, 0, False, 16, 1000, link_type, 0, decapsulate, out
+                        view, 0, False, 16, 1000, link_type, 0, decapsulate, out, places
                     )
                     done += rows
                 data = traffic.simple(frame[:size])
                 for cut in (0, 4):
                     view = place(data[:len(data) - cut], at_end)
-                    rows, _, _ = walk_pcapng(view, 0, False, table, 0, 1, decapsulate, out)
+                    rows, _, _ = walk_pcapng(
+                        view, 0, False, table, 0, 1, decapsulate, out, places
+                    )
                     done += rows
 print(done)
 """
