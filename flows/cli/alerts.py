@@ -9,7 +9,7 @@ import click
 
 from flows.cli import options
 from flows.cli.options import DURATION, TIME
-from flows.cli.text import login_name, number, safe
+from flows.cli.text import login_name, number, safe, time_text
 
 if TYPE_CHECKING:
     from flows.storage.alert_writes import Action
@@ -296,6 +296,43 @@ def sql(alert_id: str, run_it: bool) -> int:
     unit = safe(row["unit"])
     click.echo(f"\nthe store says {number(value)} {unit}; the alert claims {claim}: {verdict}")
     return 0 if within else 1
+
+
+@command.command("why-not")
+@click.argument("address")
+@click.option("--rule", default="", help="Only this rule.")
+@click.option("--at", "at_ns", type=TIME, metavar="TIME", help="In the windows of this time (UTC).")
+@click.option("--tenant", help="Of this tenant; by default the only one, or the settings' own.")
+@options.form
+def why_not(address: str, rule: str, at_ns: int | None, tenant: str | None, form: str) -> None:
+    """Tell how far an address is from every rule, and why none fires.
+
+    Each rule's statement is run over the window of its length that holds the newest traffic, or
+    the time given. A window that has only begun holds little yet. The largest entity that the
+    address is part of is shown.
+
+    \b
+    Examples:
+      netspectra alerts why-not 10.0.2.15
+      netspectra alerts why-not 10.0.2.15 --rule host_scan --at "2026-01-02 03:04"
+    """  # noqa: D301 - click reads the backslash
+    from flows import settings
+    from flows.cli import alerts_list, alerts_mute, why_not
+    from flows.cli.alerts_mute import plain_address
+
+    loaded = settings.load()
+    text = plain_address(address)
+    with _reader() as reader:
+        if rule:
+            alerts_mute.check_rule(rule, loaded, reader.query)
+        stored = why_not.traffic(reader.query, tenant, loaded.tenant)
+        if at_ns is not None and not stored.start_ns <= at_ns < stored.end_ns:
+            span = f"{time_text(stored.start_ns)} to {time_text(stored.end_ns)} UTC"
+            msg = f"--at: the store's traffic of tenant {stored.tenant} is of {span}"
+            raise click.UsageError(msg)
+        asked = why_not.WhyNot(reader.query, loaded, stored, text, at_ns)
+        found = list(asked.distances(rule))
+    alerts_list.show_distances(found, form)
 
 
 def _reader() -> Reader:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flows.cli.text import iso, number, safe, time_text
 
 if TYPE_CHECKING:
+    from flows.cli.why_not import Distance
     from flows.storage.alerts import Row, StoredMute
 
 SHORT_ID: Final = 8
@@ -85,6 +86,23 @@ def mute_object(mute: StoredMute) -> dict[str, Any]:
         "made_by": mute.made_by,
         "reason": mute.reason,
     }
+
+
+def show_distances(found: Sequence[Distance], form: str) -> None:
+    """Print how far an address is from rules; those that are nearest first."""
+    found = sorted(found, key=lambda each: (-(each.percent or 0), each.value is None, each.rule))
+    if form != "table":
+        names = ("rule", "entity", "value", "unit", "threshold", "percent", "window", "why")
+        write([{name: getattr(each, name) for name in names} for each in found], form)
+        return
+    for each in found:
+        at = f"{number(each.value)} {safe(each.unit)}" if each.value is not None else "-"
+        if each.threshold is not None and each.percent is not None:
+            at = f"{at}, {each.percent:.3g} % of {number(each.threshold)}"
+        print(f"{safe(each.rule):<16}{at}")
+        if each.value:
+            print(f"{'':<16}{safe(each.entity)}, window {each.window}")
+        print(f"{'':<16}{safe(each.why)}")
 
 
 def _until(mute: StoredMute) -> str:

@@ -74,10 +74,7 @@ def conditions_of(where: Sequence[str], rule: str, query: Query) -> Conditions:
 
     loaded = settings.load()
     if rule:
-        known = known_rules(loaded, query)
-        if rule not in known:
-            msg = f"there is no rule {rule!r}; rules are {', '.join(sorted(known))}"
-            raise click.UsageError(msg)
+        check_rule(rule, loaded, query)
     conditions: Conditions = {}
     for each in where:
         name, equals, text = each.partition("=")
@@ -94,12 +91,32 @@ def conditions_of(where: Sequence[str], rule: str, query: Query) -> Conditions:
     return conditions
 
 
-def known_rules(loaded: Settings, query: Query) -> set[str]:
-    """Names of rules in the settings, running or not, and of those that have raised alerts."""
-    detectors = set(type(loaded.detectors).model_fields) - {"enabled", "plugins"}
-    named = detectors | set(loaded.detectors.plugins) | {rule.name for rule in loaded.rules}
+def check_rule(rule: str, loaded: Settings, query: Query) -> None:
+    """Refuse a rule that neither the settings name nor an alert.
+
+    Raises:
+        click.UsageError: there is none of that name.
+    """
+    from flows.detect import registry
+
     rows = query("SELECT DISTINCT rule FROM alerts_log").to_pylist()
-    return named | {str(row["rule"]) for row in rows}
+    known = {name for name, _ in registry.sections(loaded)} | {str(row["rule"]) for row in rows}
+    if rule not in known:
+        msg = f"there is no rule {rule!r}; rules are {', '.join(sorted(known))}"
+        raise click.UsageError(msg)
+
+
+def plain_address(text: str) -> str:
+    """An address in the form in which alerts have it.
+
+    Raises:
+        click.UsageError: it is none.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        msg = f"{text!r} is no address; wanted one such as 10.0.2.15 or 2001:db8::1"
+        raise click.UsageError(msg) from error
 
 
 def find(query: Query, prefix: str) -> StoredMute:

@@ -63,6 +63,15 @@ def rules(settings: Settings) -> list[RuleSpec]:
     return [spec(*each, settings) for each in _wanted(settings) if each[1].enabled]
 
 
+def sections(settings: Settings) -> list[tuple[str, RuleBase]]:
+    """All rules by name with what the settings say of them, switched on or not.
+
+    Raises:
+        UsageError: a rule can't be set up.
+    """
+    return [(name, section) for name, section, _ in _wanted(settings)]
+
+
 def reflector_ports(settings: Settings) -> frozenset[int]:
     """UDP ports of which large answers are counted, for all rules that are switched on."""
     ports: set[int] = set()

@@ -172,7 +172,7 @@ def test_what_cant_be_done_is_one_line(run: Run, loaded: Path, place: Path) -> N
     try:
         code, _, err = run(SCAN, "-o", "x.pcapng")
         assert (code, err.count("\n")) == (2, 1)
-        assert "scan.pcap does not exist: check the name; name the files" in err
+        assert "scan.pcap can't be read: No such file or directory; name the files" in err
         shutil.copy(loaded / "elsewhere.pcap", capture)
         with capture.open("ab") as file:
             file.write(b"x")
