@@ -22,7 +22,8 @@ POSITION_EVERY_S: Final = 5.0
 """Seconds between units that tell where to read on."""
 
 _SLICE_S: Final = 0.02
-_PAUSE: Final = timedelta(milliseconds=2)
+_SHORTEST_PAUSE: Final = timedelta(milliseconds=2)
+_LONGEST_PAUSE: Final = timedelta(milliseconds=32)
 
 
 class LogPartition(StatefulSourcePartition[Unit, str]):
@@ -45,6 +46,7 @@ class LogPartition(StatefulSourcePartition[Unit, str]):
         self._messages = 0
         self._last_unit = self._first_unit = log.last_unit
         self._ended = False
+        self._pause = _SHORTEST_PAUSE
         self._positioned_s = -POSITION_EVERY_S
         log.open(accumulator)
         # Panes that an earlier run gave out are not given out again.
@@ -95,7 +97,12 @@ class LogPartition(StatefulSourcePartition[Unit, str]):
 
     @override
     def next_awake(self) -> datetime | None:
-        return datetime.now(UTC) + _PAUSE if self._log.waiting and not self._ended else None
+        if not self._log.waiting or self._ended:
+            self._pause = _SHORTEST_PAUSE
+            return None
+        # Asking for messages that don't come is most of what an idle job does.
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        return datetime.now(UTC) + pause
 
     @override
     def snapshot(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -39,3 +40,23 @@ def test_a_position_goes_with_a_unit_every_few_seconds(monkeypatch: pytest.Monke
         found.append(unit.position == f"after {unit.offset}" or unit.position)
     assert found == [True, "", "", True, True]
     assert log.told == 3
+
+
+def test_an_idle_partition_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 2 ms up to 32 ms between looks; at once again when something came."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(partitions, "datetime", SimpleNamespace(now=lambda zone: now))
+    log = DemoLog(Traffic(packets=1, packets_per_second=1))
+    accumulator = PartitionAccumulator("demo", "0", WindowConfig(), [], Networks({}))
+    partition = LogPartition(log, accumulator, RunControl())
+
+    def pauses_ms(count: int) -> list[float]:
+        found = [partition.next_awake() for _ in range(count)]
+        return [(at - now).total_seconds() * 1000 for at in found if at is not None]
+
+    log.waiting = True
+    assert pauses_ms(7) == [2, 4, 8, 16, 32, 32, 32]
+    log.waiting = False
+    assert pauses_ms(1) == []
+    log.waiting = True
+    assert pauses_ms(2) == [2, 4]
