@@ -160,7 +160,7 @@ class KafkaJob:
             text=True,
         )
 
-    def run(self, *, seconds: float = 120, **options: Any) -> tuple[int, str, str]:
+    def run(self, *, seconds: float = 240, **options: Any) -> tuple[int, str, str]:
         """A run to its end: exit code, stdout and stderr."""
         process = self.start(**options)
         try:
