@@ -17,6 +17,7 @@ from flows.detect.detectors.port_scan import PortScan
 from flows.detect.detectors.super_spreader import SuperSpreader
 from flows.detect.detectors.syn_flood import SynFlood
 from flows.detect.detectors.task_rule import TaskDetector
+from flows.detect.detectors.volume import Volume
 from flows.detect.matching import Matcher
 from flows.detect.policy import RuleSpec
 from flows.settings import Settings
@@ -39,6 +40,12 @@ def _data_loss(section: Any, place: Place) -> Detector:
     return DataLoss(section.threshold, section.at_least, to_ns(section.silent), place.horizon_ns)
 
 
+def _volume(section: Any, place: Place) -> Detector:
+    names = Networks(place.networks).names
+    learn_ns = to_ns(section.learn)
+    return Volume(section.threshold, section.at_least, learn_ns, place.horizon_ns, names)
+
+
 def _by_threshold(detector: Callable[[float, int], Detector]) -> Builder:
     return lambda section, place: detector(section.threshold, place.horizon_ns)
 
@@ -50,6 +57,7 @@ BUILDERS: Final[Mapping[str, Builder]] = {
     "fan_in": _by_threshold(FanIn),
     "syn_flood": _by_threshold(SynFlood),
     "amplification": _amplification,
+    "volume": _volume,
     "data_loss": _data_loss,
 }
 
