@@ -34,19 +34,24 @@ _TOLD: Final = """
     FROM
     (
         SELECT alert_id, revision FROM alert_deliveries
-        WHERE notifier = {notifier:String} AND state != 'superseded' AND alert_id != ''
-            AND (empty({ids:Array(String)}) OR alert_id IN {ids:Array(String)})
+        WHERE notifier = {notifier:String} AND state != 'superseded'
+            AND alert_id IN {ids:Array(String)}
     ) AS d
     INNER JOIN
     (
         SELECT alert_id, revision, status, severity, member_count FROM alerts_log
-        WHERE empty({ids:Array(String)}) OR alert_id IN {ids:Array(String)}
+        WHERE alert_id IN {ids:Array(String)}
     ) AS l ON l.alert_id = d.alert_id AND l.revision = d.revision
     GROUP BY alert_id
 """
 
 _PENDING: Final = f"""
-    WITH told AS ({_TOLD}),
+    WITH told AS
+    (
+        SELECT alert_id, max(revision) AS revision FROM alert_deliveries
+        WHERE notifier = {{notifier:String}} AND state != 'superseded'
+        GROUP BY alert_id
+    ),
     newest AS
     (
         SELECT alert_id, revision, updated_at FROM alerts_log
@@ -186,7 +191,6 @@ class Outbox:
             _PENDING,
             {
                 "notifier": selection.name,
-                "ids": [],
                 "since": self._since_ms,
                 "everything": selection.everything,
                 "severity": int(selection.min_severity),

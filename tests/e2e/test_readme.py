@@ -108,14 +108,22 @@ def test_tables_of_the_readme_exist(tmp_path: Path) -> None:
             store.query(f"SELECT count() FROM {name}")
 
 
-def test_settings_of_the_readme_are_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example file is read, and every NETSPECTRA_ variable that is named is a setting."""
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+"""Settings files."""
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_settings_of_the_readme_are_good(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each example file is read, and has the values that it shows."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "netspectra.yaml").write_text(example)
-    settings = load(env={})
-    assert settings.source == yaml.safe_load(example)["source"]
-    assert {"internal", "office"} <= set(settings.networks)
+    Path("slack-url.txt").write_text("https://hooks.example.net/T0KEN")
+    Path("netspectra.yaml").write_text(example)
+    settings, shown = load(env={}), yaml.safe_load(example)
+    assert settings.source == shown.get("source", "demo")
+    assert {"internal", *shown.get("networks", ())} == set(settings.networks)
+    assert [n.name for n in settings.notifiers] == [n["name"] for n in shown.get("notifiers", ())]
 
 
 def test_commands_of_the_readme_are_ours() -> None:

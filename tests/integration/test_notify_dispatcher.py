@@ -6,16 +6,20 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.detect.alert import Alert, Severity, Status
-from flows.notify import channel
+from flows.notify import channel, webhook
 from flows.notify.dispatcher import Dispatcher
+from flows.notify.formats import netspectra
+from flows.notify.outbox import Outbox
 from flows.settings import Settings
 from flows.sinks import alert_rows
 from flows.storage.store import Store
+from flows.storage.unavailable import StoreUnavailable
 from tests.support.alerts import SECOND_NS, T0_NS, alert
 from tests.support.http_receiver import Answer, Receiver
 from tests.support.kafka import wait_until
@@ -368,3 +372,140 @@ def test_rules_choose_who_is_told(store: Store, receiver: Receiver, start: Start
     hand_over(store, dispatcher, others, alert(tenant="b"), alert(tenant="a", rule="other"), wanted)
     dispatcher.close(2)
     assert receiver.accepted == [wanted.delivery_id]
+
+
+class Broken:
+    """A store that is away when it is told to be, and counts how often it was asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.away = False
+        self.asked = 0
+
+    def query(self, sql: str, parameters: Any = None) -> Any:
+        self._check()
+        return self._store.query(sql, parameters)
+
+    def insert(self, table: str, rows: Any, token: str) -> None:
+        self._check()
+        self._store.insert(table, rows, token)
+
+    def _check(self) -> None:
+        self.asked += 1
+        if self.away:
+            raise StoreUnavailable("it is away")
+
+
+def test_a_store_that_is_away_holds_no_alert_up(
+    store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alerts in memory are sent meanwhile; that they were is written down once it is back."""
+    monkeypatch.setattr("flows.notify.recorder._PAUSE_S", 0.02)
+    broken = Broken(store)
+    dispatcher = Dispatcher(settings_of(receiver), broken, first_pause_s=0.02)
+    dispatcher.resume()
+    wait_until(lambda: broken.asked >= 3)
+    alerts = numbered(3)
+    keep(store, *alerts)
+    broken.away = True
+    for each in alerts:
+        dispatcher.offer(each)
+    wait_until(lambda: len(receiver.accepted) == 3)
+    asked = broken.asked
+    wait_until(lambda: broken.asked >= asked + 2)
+    assert deliveries(store) == {}
+    broken.away = False
+    wait_until(lambda: len(deliveries(store)) == 3)
+    dispatcher.close(2)
+    assert len(receiver.posts) == 3
+
+
+def test_reading_back_goes_on_when_the_store_is_back(
+    store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run left isn't given up because the store failed for a while."""
+    monkeypatch.setattr(channel, "STORE_PAUSE_S", 0.02)
+    broken = Broken(store)
+    begun = Dispatcher(settings_of(receiver), broken)
+    begun.resume()
+    begun.close(2)
+    keep(store, alert())
+    dispatcher = Dispatcher(settings_of(receiver), broken)
+    monkeypatch.setattr(Outbox, "begin", lambda self: setattr(broken, "away", True))
+    dispatcher.resume()
+    asked = broken.asked
+    wait_until(lambda: broken.asked >= asked + 3)
+    assert receiver.posts == []
+    broken.away = False
+    wait_until(lambda: receiver.accepted == [alert().delivery_id])
+    dispatcher.close(2)
+
+
+def test_closing_waits_for_what_is_under_way_and_keeps_the_rest(
+    store: Store, receiver: Receiver, start: Start
+) -> None:
+    """A receiver that hangs doesn't keep the program from ending; the next run tells it."""
+    hang = threading.Event()
+    receiver.answer = lambda _: Answer(wait=hang, accepted=False)
+    dispatcher = start(timeout="30s")
+    hand_over(store, dispatcher, *numbered(3))
+    wait_until(lambda: len(receiver.posts) == 1)
+    dispatcher.close(0.1)
+    assert deliveries(store) == {}
+    receiver.answer = lambda _: Answer()
+    start().close(10)
+    assert {each.delivery_id for each in numbered(3)} <= set(receiver.accepted)
+    hang.set()
+
+
+def test_what_a_receiver_asks_for_is_kept_to(
+    store: Store, receiver: Receiver, start: Start
+) -> None:
+    """After a 429 with Retry-After it is left alone; closing tries once more and no longer."""
+    receiver.answer = lambda _: Answer(429, {"Retry-After": "3600"})
+    dispatcher = start()
+    hand_over(store, dispatcher, *numbered(2))
+    wait_until(lambda: dispatcher.counts["hook"].retried == 1)
+    for each in numbered(10):
+        dispatcher.offer(each)
+    assert len(receiver.posts) == 1
+    dispatcher.close(5)
+    assert len(receiver.posts) == 2
+    assert dispatcher.counts["hook"].retried == 1
+
+
+def test_one_notifier_does_not_wait_for_another(
+    store: Store, receiver: Receiver, tmp_path: Path
+) -> None:
+    """A receiver that hangs keeps nothing from a file."""
+    hang = threading.Event()
+    receiver.answer = lambda _: Answer(wait=hang)
+    log = {"name": "log", "type": "file", "path": str(tmp_path / "alerts")}
+    settings = Settings(notifiers=[*settings_of(receiver).notifiers, log])
+    dispatcher = Dispatcher(settings, store)
+    dispatcher.resume()
+    hand_over(store, dispatcher, *numbered(10))
+    wait_until(lambda: dispatcher.counts["log"].sent == 10)
+    assert dispatcher.counts["hook"].sent == 0
+    hang.set()
+    dispatcher.close(5)
+
+
+def test_a_fault_of_ours_is_written_down(
+    store: Store, receiver: Receiver, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert that a notifier stumbles over is refused, with the fault; the next one is told."""
+    bad, good = numbered(2)
+    render = netspectra.render
+
+    def stumble(each: Alert) -> dict[str, Any]:
+        return {"a": 1 / 0} if each.alert_id == bad.alert_id else render(each)
+
+    monkeypatch.setitem(webhook.FORMATS, "netspectra", stumble)  # type: ignore[arg-type]
+    dispatcher = start()
+    hand_over(store, dispatcher, bad, good)
+    wait_until(lambda: receiver.accepted == [good.delivery_id])
+    dispatcher.close(2)
+    assert dispatcher.counts["hook"].refused == 1
+    (row,) = store.query("SELECT detail FROM alert_deliveries WHERE state = 'refused'").to_pylist()
+    assert row["detail"] == "ZeroDivisionError in the notifier: division by zero"

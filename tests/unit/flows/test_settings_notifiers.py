@@ -135,7 +135,7 @@ LOG = {"name": "siem", "type": "syslog"}
         (hook(url="https://u:p@host/"), "a login in headers instead of in it"),
         (hook(timeout="0s"), "notifiers[0].timeout = 0s in netspectra.yaml: wanted more than 0s"),
         (hook(events="resolved"), "wanted fired among them"),
-        (hook(events="fired,exploded"), "wanted fired, updated, escalated or resolved"),
+        (hook(events="fired,exploded"), "wanted fired, updated, escalated, explained or resolved"),
         (hook(headers={"X-NetSpectra-Delivery": "1"}), "headers that aren't ours"),
         (hook(headers={"a b": "1"}), "headers that aren't ours"),
         (MAIL | {"to": ""}, "notifiers[0].to"),
