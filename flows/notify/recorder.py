@@ -51,10 +51,12 @@ class Recorder:
             self._wake.wait()
             self._closing.wait(BATCH_S)
             self._wake.clear()
-            if not self._write() and not self._closing.wait(_PAUSE_S):
-                self._wake.set()
-            elif self._closing.is_set():
+            written = self._write()
+            if self._closing.is_set() and not (written and self._kept):
                 return
+            if not written:
+                self._closing.wait(_PAUSE_S)
+                self._wake.set()
 
     def _write(self) -> bool:
         batch = [self._kept.popleft() for _ in range(min(len(self._kept), BATCH_ROWS))]
