@@ -8,9 +8,11 @@ itself, which every package of ours imports first.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,8 @@ _KERNELS: Final = (
     "flows/kernels/*.py",
 )
 _KEPT: Final = 3
+_UNUSED_S: Final = 30 * 24 * 3600.0
+"""A folder is touched at each start, so by now no program is likely to run with it."""
 
 
 def use() -> None:
@@ -32,7 +36,8 @@ def use() -> None:
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True)
-            _forget_old(base)
+            with contextlib.suppress(OSError):  # another program forgets the same ones
+                _forget_old(base)
         folder.touch()
     except OSError:
         return  # numba's own choice, beside the sources, may still be writable
@@ -50,6 +55,8 @@ def digest() -> str:
 
 
 def _forget_old(base: Path) -> None:
+    """Remove what no program uses: one that runs would lose its kernels in the middle of it."""
     folders = sorted(base.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for folder in folders[_KEPT:]:
-        shutil.rmtree(folder, ignore_errors=True)
+        if time.time() - folder.stat().st_mtime > _UNUSED_S:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -36,8 +36,16 @@ def test_a_users_choice_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not home.exists()
 
 
+def test_folders_in_use_stay(home: Path) -> None:
+    """However many there are, those that a program started with lately are kept."""
+    for number in range(6):
+        (home / f"kernels-{number}").mkdir(parents=True)
+    kernel_cache.use()
+    assert len(list(home.iterdir())) == 7
+
+
 def test_old_folders_go(home: Path) -> None:
-    """Only the newest few folders are kept."""
+    """Of those that were not used for long only the newest few are kept."""
     for age in range(6):
         old = home / f"kernels-{age}"
         old.mkdir(parents=True)
