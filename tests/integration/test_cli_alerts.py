@@ -14,6 +14,7 @@ import pytest
 
 from flows.cli import main
 from flows.detect.alert import Severity, Status
+from flows.notify.outbox import Delivery, record
 from flows.sinks import alert_rows
 from flows.storage import alerts
 from flows.storage.store import Store
@@ -147,8 +148,8 @@ def test_show_tells_all(run: Run, store: Store) -> None:
     store.insert("alerts_log", alert_rows.alerts_log([updated]), "t2")
     flow = {"src_addr": "10.0.2.15", "dst_addr": "192.0.2.1", "packets": "7"}
     store.insert("alert_evidence", alert_rows.evidence(SCAN.alert_id, 1, [flow]), "e")
-    sent = alert_rows.Delivery(SCAN.alert_id, 1, "ops", "delivered", 2, "200 OK")
-    store.insert("alert_deliveries", alert_rows.deliveries([sent]), "d")
+    sent = Delivery(SCAN.alert_id, 1, "ops", "delivered", 2, "200 OK", T0_NS // 10**6)
+    record(store, [sent])
     run("ack", SCAN.alert_id[:8], "--by", "ann", "--comment", "asking")
     text = run("show", SCAN.alert_id[:8].upper())
     for part in (
