@@ -21,6 +21,7 @@ def command() -> None:
       netspectra bench engine --quick --only kernel,whole
       netspectra bench superspread
       netspectra bench kafka
+      netspectra bench llm
     """  # noqa: D301 - click reads the backslash
 
 
@@ -115,6 +116,36 @@ def kafka(packets: int, partitions: int, flows: int, minutes: float | None) -> N
         for workers, processes in ((1, 1), (2, 1), (1, 2)):
             run = through_kafka.read(brokers, topic, packets, workers=workers, processes=processes)
             click.echo(through_kafka.text(run))
+
+
+@command.command("llm")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for programs.")
+def llm(as_json: bool) -> None:
+    """Score explanations of alerts: those of the templates, and of the model in the settings.
+
+    A golden set of situations is explained and held against a rubric. It takes one or two requests
+    of the model a situation; without a model only the templates are scored.
+
+    \b
+    Examples:
+      netspectra bench llm
+      NETSPECTRA_LLM__BASE_URL=http://localhost:11434/v1 NETSPECTRA_LLM__MODEL=NAME netspectra bench llm
+    """  # noqa: D301, E501 - click reads the backslash, and doesn't wrap
+    import json
+
+    from flows import settings
+    from flows.benchmarks import llm
+
+    loaded = settings.load()
+    results = [llm.templates(loaded)]
+    if loaded.llm.on:
+        results.append(llm.model(loaded, lambda score: click.echo(score.case, err=True)))
+    if as_json:
+        click.echo(json.dumps(llm.as_object(results), indent=2))
+        return
+    click.echo(llm.text(results))
+    if not loaded.llm.on:
+        click.echo("No model is set; see llm in `netspectra config show`.")
 
 
 def _superspread() -> ModuleType:

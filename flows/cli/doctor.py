@@ -71,6 +71,7 @@ def examine() -> Iterator[Finding]:
         probe,
         sketches,
         tasks,
+        model,
         store,
     )
     for check in checks:
@@ -223,6 +224,19 @@ def tasks() -> Iterator[Finding]:
         found = f"{task.name}: at most {size / 1e6:.2f} MB a window; 2 windows each of {each}"
         yield Finding("ok", "task", found)
     yield Finding("ok", "tasks", f"at most {total / 1e6:.0f} MB for a tenant's horizons")
+
+
+def model() -> Iterator[Finding]:
+    """What would leave this machine so that a language model explains alerts."""
+    from flows.enrich.destination import in_words
+    from flows.errors import NetSpectraError
+    from flows.settings import load
+
+    try:
+        llm = load().llm
+    except NetSpectraError:
+        return  # told by the check of the settings
+    yield Finding("ok", "model", in_words(llm))
 
 
 def store() -> Iterator[Finding]:

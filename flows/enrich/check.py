@@ -19,7 +19,8 @@ from flows.enrich.pack import Pack, Row
 from flows.enrich.pseudonyms import ADDRESS, TOKEN
 
 TOLERANCE: Final = 0.01
-"""Relative error within which two numbers are the same; rounded ones may be further off."""
+"""Relative error within which a number of up to three digits is another one; of more digits a
+tenth of it. Rounded to the digits that are written it may be further off."""
 
 MAX_STRUCK_SHARE: Final = 0.5
 """More claims struck than this, and nothing of the answer is used."""
@@ -36,6 +37,7 @@ _LENGTH_OF_TIME: Final = re.compile(
     r"\b\d+(?:[ -]?(?:to|-)[ -]?\d+)?[ -]?(?:s|sec|second|minute|min|hour|h|day|week|month)s?\b"
 )
 _LINK: Final = re.compile(r"https?:|www\.|\]\(|<[a-zA-Z/!]", re.IGNORECASE)
+_OCTETS: Final = re.compile("byte|bit")
 _MAX_NUMBERS: Final = 60
 
 
@@ -148,10 +150,14 @@ def _follows(number: float, digits: int, cited: Sequence[Row], *, percent: bool)
     single = [(row.name, name, value) for row in cited for name, value in _cells(row)]
     single = single[:_MAX_NUMBERS]
     plain = [value for _, _, value in single]
+    in_octets = {row.name for row in cited if _OCTETS.search(row.fields.get("unit", ""))}
+    octets = [v for row, name, v in single if _OCTETS.search(name) or row in in_octets]
     if percent:
         if any(_same(number, 100 * v, digits) for v in plain if 0 <= v <= 1):
             return True
-    elif any(_same(number, v * f, digits) for v in plain for f in (1.0, 8.0, 1 / 8)):
+    elif any(_same(number, v, digits) for v in plain) or any(
+        _same(number, v * f, digits) for v in octets for f in (8.0, 1 / 8)
+    ):
         return True
     if percent and any(_same(number, v, digits) for v in plain):
         return True
@@ -181,7 +187,8 @@ def _derived(a: float, b: float, *, percent: bool) -> Iterator[float]:
 
 def _same(said: float, known: float, digits: int) -> bool:
     """Whether a number is another one, rounded to the digits it is written with."""
-    if math.isclose(said, known, rel_tol=TOLERANCE, abs_tol=1e-12):
+    tolerance = TOLERANCE if digits <= 3 else TOLERANCE / 10
+    if math.isclose(said, known, rel_tol=tolerance, abs_tol=1e-12):
         return True
     if digits < 2 or not known:
         return False

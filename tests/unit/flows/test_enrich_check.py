@@ -84,6 +84,8 @@ def test_what_the_rows_bear_stays(text: str, rows: list[str]) -> None:
         ("About 300 hosts.", ["R1"]),
         ("It tried 214 hosts.", ["R3"]),
         ("It is 7.7 times the threshold.", ["R1"]),
+        ("It tried 1,712 hosts.", ["R1"]),
+        ("It sent 12,445,678 bytes.", ["R2"]),
         ("Only 30 % answered.", ["R2"]),
         ("At port 8080.", ["R1"]),
         ("CVE-2021-44228 by 31337 packets.", ["R1"]),
