@@ -152,14 +152,9 @@ def _follows(number: float, digits: int, cited: Sequence[Row], *, percent: bool)
     plain = [value for _, _, value in single]
     in_octets = {row.name for row in cited if _OCTETS.search(row.fields.get("unit", ""))}
     octets = [v for row, name, v in single if _OCTETS.search(name) or row in in_octets]
-    if percent:
-        if any(_same(number, 100 * v, digits) for v in plain if 0 <= v <= 1):
-            return True
-    elif any(_same(number, v, digits) for v in plain) or any(
-        _same(number, v * f, digits) for v in octets for f in (8.0, 1 / 8)
-    ):
-        return True
-    if percent and any(_same(number, v, digits) for v in plain):
+    known = plain + [100 * v for v in plain if percent and 0 <= v <= 1]
+    known += [] if percent else [v * f for v in octets for f in (8.0, 1 / 8)]
+    if any(_same(number, value, digits) for value in known):
         return True
     pairs = (
         (a, b)
