@@ -100,6 +100,9 @@ class Templates:
         lasted = duration(max(alert.last_seen_ns - alert.first_seen_ns, 0) / 1e9)
         limit = quantity(alert.threshold, unit)
         measured = f"{quantity(alert.value, unit)} ({bounds})"
+        metric = line(alert.metric, 100)
+        what = "" if metric == unit else f"{metric} "
+        times = f", {_times(alert)}the threshold of {limit}"
         return {
             "entity": line(alert.entity_text, 200),
             "src": line(alert.src_addr, 60),
@@ -111,14 +114,11 @@ class Templates:
             "src_internal": self._any_internal(alert, "src_addr"),
             "dst_internal": self._any_internal(alert, "dst_addr"),
             "rule": line(alert.rule, 64),
-            "metric": line(alert.metric, 100),
             "measured": measured,
-            "counted": f"Measured within {duration(alert.horizon_s)}: {line(alert.metric, 100)} "
-            f"{measured}; the threshold is {limit}{_times(alert)}.",
-            "sure": "That it is over the threshold is certain."
+            "counted": f"Measured within {duration(alert.horizon_s)}: {what}{measured}{times}.",
+            "sure": ""
             if exact
-            else "The threshold is compared with the lower bound, so that it is over it is as "
-            "sure as the bounds.",
+            else "It is over the threshold at least with that confidence, for its lower bound is.",
             "life": f"It lasted {lasted} and is over."
             if over
             else f"It has lasted {lasted} so far.",
@@ -131,10 +131,10 @@ class Templates:
 
 
 def _times(alert: Alert) -> str:
-    """How far over the threshold it is, as text; empty where that says nothing."""
+    """How many times its threshold a value is, as words before that; empty if it says nothing."""
     if alert.threshold <= 0 or alert.value < 1.05 * alert.threshold:
-        return ""
-    return f", of which this is {number(round(alert.value / alert.threshold, 1))} times"
+        return "against "
+    return f"{number(round(alert.value / alert.threshold, 1))} times "
 
 
 @cache
