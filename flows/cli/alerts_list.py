@@ -98,11 +98,15 @@ def show_distances(found: Sequence[Distance], form: str) -> None:
     for each in found:
         at = f"{number(each.value)} {safe(each.unit)}" if each.value is not None else "-"
         if each.threshold is not None and each.percent is not None:
-            at = f"{at}, {each.percent:.3g} % of {number(each.threshold)}"
+            at = f"{at}, {_percent(each.percent)} % of {number(each.threshold)}"
         print(f"{safe(each.rule):<16}{at}")
         if each.value:
             print(f"{'':<16}{safe(each.entity)}, window {each.window}")
         print(f"{'':<16}{safe(each.why)}")
+
+
+def _percent(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _until(mute: StoredMute) -> str:

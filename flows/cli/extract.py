@@ -42,8 +42,9 @@ def command(alert_id: str, output: Path | None, places: tuple[Path, ...]) -> int
     """Write the packets of an alert to a pcapng file.
 
     Packets are those between the alert's addresses and ports, in both directions, from a second
-    before it was first seen to a second after it was last seen; of a group those of its listed
-    members. They are copied whole as they were kept.
+    before it was first seen to a second after it was last seen (an open one may have gone on for
+    `alerts.update_every` since); of a group those of its listed members. They are copied whole as
+    they were kept.
 
     \b
     Examples:
@@ -52,6 +53,7 @@ def command(alert_id: str, output: Path | None, places: tuple[Path, ...]) -> int
     """  # noqa: D301 - click reads the backslash
     from flows import settings
     from flows.cli import extract_match, extract_sources
+    from flows.settings.units import to_ns
     from flows.storage import alerts
     from flows.storage.reader import open_for_reading
     from probe.capture.extract import extract, new_file
@@ -61,6 +63,9 @@ def command(alert_id: str, output: Path | None, places: tuple[Path, ...]) -> int
         row = alerts.one(reader.query, alert_id)
         entities = _entities(row)
         first_ns, last_ns = row["first_seen_ns"] - MARGIN_NS, row["last_seen_ns"] + MARGIN_NS
+        if row["status"] in alerts.OPEN:
+            # It may have gone on for so long since it was told last.
+            last_ns += to_ns(loaded.alerts.update_every)
         if places:
             sources = extract_sources.named(places, first_ns, last_ns)
         else:

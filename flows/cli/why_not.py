@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
+from flows.cli.text import number
 from flows.detect import quiet, registry
 from flows.detect.alert import text_of
 from flows.detect.policy import RuleSpec, Wishes
@@ -140,7 +141,8 @@ class WhyNot:
         def distance(entity: str, value: float | None, why: str) -> Distance:
             return Distance(spec.name, entity, value, about.unit, threshold, window, why)
 
-        fields = [name for task in spec.tasks[:1] for name in task.key.names if name in _ADDRESSES]
+        keyed = {name for task in spec.tasks for name in task.key.names}
+        fields = [name for name in _ADDRESSES if name in keyed]
         if not fields:
             return distance("", None, "the rule is not about addresses")
         try:
@@ -182,7 +184,7 @@ class WhyNot:
         if isinstance(section, Volume):
             return (
                 f"compared with {section.threshold:g} times what is usual, which the job learns, "
-                f"and {section.at_least:g} at least"
+                f"and {number(section.at_least)} at least"
             )
         threshold = getattr(section, "threshold", None)
         if threshold is None:

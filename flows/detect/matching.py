@@ -9,6 +9,7 @@ Network = IPv4Network | IPv6Network
 
 ADDRESSES = ("src_addr", "dst_addr")
 NETWORKS = {"src_net": "src_addr", "dst_net": "dst_addr"}
+NAMED = {"addr": ADDRESSES, "net": (*ADDRESSES, *NETWORKS)}
 
 
 class Matcher:
@@ -16,7 +17,8 @@ class Matcher:
 
     A field's condition is a list, one of which must hold: of an address field, addresses, ranges
     (``10.0.0.0/8``) or names of networks; of another field, values. ``addr`` means either address,
-    ``net`` either network. An entity that lacks the field doesn't match.
+    ``net`` either network. An entity about a network itself matches by its name. An entity that
+    lacks the field doesn't match.
 
     Args:
         conditions: values by field.
@@ -40,16 +42,17 @@ class Matcher:
     def matches(self, entity: Mapping[str, str]) -> bool:
         """Whether all conditions hold for an entity."""
         return all(
-            any(_holds(entity.get(name, ""), values, ranges) for name in _named(field))
+            any(
+                _holds(entity.get(name, ""), values, ranges if name in ADDRESSES else ())
+                for name in _named(field)
+            )
             for field, (values, ranges) in self._conditions.items()
         )
 
 
 def _named(field: str) -> tuple[str, ...]:
     """Fields of an entity that a condition's field stands for."""
-    if field in ("addr", "net"):
-        return ADDRESSES
-    return (NETWORKS.get(field, field),)
+    return NAMED.get(field) or tuple(filter(None, (NETWORKS.get(field), field)))
 
 
 def _ranges(

@@ -23,7 +23,8 @@ _COLUMNS: Final = (
     "ip_text(dst_addr) AS destination, toString(dst_port) AS destination_port, "
     "proto_name(ip_proto) AS protocol, tcp_flags_text(groupBitOr(tcp_flags)) AS flags, "
     "toString(sum(packets)) AS packet_count, toString(sum(bytes)) AS byte_count, "
-    "toString(min(first_seen)) AS first, toString(max(last_seen)) AS last"
+    "toString(toDateTime64(min(first_seen), 3, 'UTC')) AS first, "
+    "toString(toDateTime64(max(last_seen), 3, 'UTC')) AS last"
 )
 
 COLUMNS: Final[Mapping[str, str]] = {
@@ -100,7 +101,7 @@ def largest_flows(
         key = ", ".join((key, *extra))
     return (
         f"SELECT {_COLUMNS} FROM flows WHERE {window} AND ({wanted}) GROUP BY {key} "
-        f"ORDER BY sum({by}) DESC, source, source_port, destination, destination_port "
+        f"ORDER BY sum({by}) DESC, min(first_seen), {key} "
         f"{share}LIMIT {MOST_ROWS}"
     )
 

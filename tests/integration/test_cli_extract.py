@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scapy.utils import RawPcapNgReader
 
 from flows.cli import main
-from flows.detect.alert import Alert
+from flows.detect.alert import Alert, Status
 from flows.sinks import alert_rows
 from flows.storage.store import Store
 from probe.capture import CaptureFile
@@ -108,10 +109,13 @@ def test_packets_come_from_the_capture_that_was_loaded(run: Run, loaded: Path, p
 def test_time_and_ports_limit_what_is_taken(run: Run) -> None:
     """Only a second around the time that the alert was seen, and only its port, is taken."""
     short = alert(entity=SCAN.entity, first_seen_ns=START_NS + 7 * SECOND_NS,
-                  last_seen_ns=START_NS + 7 * SECOND_NS)  # fmt: skip
+                  last_seen_ns=START_NS + 7 * SECOND_NS, status=Status.resolved)  # fmt: skip
     times = of_scan(scan())["ts_ns"]
     near = (times >= START_NS + 6 * SECOND_NS) & (times <= START_NS + 8 * SECOND_NS)
     assert run(short, "-o", "short.pcapng")[1].startswith(f"{near.sum()} of 2,080 ")
+    going_on = replace(short, alert_id="a" * 32, status=Status.firing)
+    since = (times >= START_NS + 6 * SECOND_NS).sum()
+    assert run(going_on, "-o", "on.pcapng")[1].startswith(f"{since} of 2,080 ")
     entity = {"src_addr": f"10.0.0.{SCANNER}", "dst_port": "22"}
     other = alert(entity=entity, first_seen_ns=SCAN.first_seen_ns)
     code, out, err = run(other, "-o", "none.pcapng")

@@ -89,8 +89,8 @@ def test_flows_that_come_after_their_alert_are_kept(store: Store) -> None:
         "tcp_flags": "SYN",
         "packets": "30",
         "bytes": "1800",
-        "first_seen": "1970-01-01 00:00:00.000000001",
-        "last_seen": "1970-01-01 00:00:00.000000001",
+        "first_seen": "1970-01-01 00:00:00.000",
+        "last_seen": "1970-01-01 00:00:00.000",
     }
 
 
