@@ -115,6 +115,8 @@ class Enricher:
         self._thread.join(timeout_s)
         if self._stage is not None:
             self._stage.close(until_s)
+            told = {name: n for name, n in sorted(self.counts.items()) if n}
+            logs.get("enrich").info("alerts put to the language model", **told)
 
     def _run(self) -> None:
         while True:
