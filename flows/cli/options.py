@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    from flows.storage.reader import Reader
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 
@@ -98,3 +101,15 @@ def form(command: _Command) -> _Command:
         show_default=True,
         help="For people or for programs.",
     )(command)
+
+
+def open_store() -> Reader:
+    """The store that the settings name, to read it.
+
+    Raises:
+        StoreError: there is none, or it can't be opened.
+    """
+    from flows import settings
+    from flows.storage.reader import open_for_reading
+
+    return open_for_reading(settings.load().store)
