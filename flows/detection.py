@@ -66,13 +66,21 @@ class DetectionRun:
         store: that is open.
         resumes: whether the run goes on with what another one read: its open alerts are ours.
         tell: whether notifiers are told.
+        first: whether this process is the only one of its job, or the first: what an earlier run
+            left to be sent is its business.
 
     Raises:
         NetSpectraError: a rule or a notifier can't be set up.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, *, resumes: bool, tell: bool = True
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        resumes: bool,
+        tell: bool = True,
+        first: bool = True,
     ) -> None:
         self.rules = registry.rules(settings)
         self._settings = settings
@@ -80,6 +88,8 @@ class DetectionRun:
         self._wishes = Wishes(quiet.of_settings(settings.alerts, settings.networks))
         self._always = self._wishes.quiet
         self._resumes = resumes
+        self._first = first
+        self._changes = stored.ChangeWatch(store.query, time.time_ns() // 10**6)
         self._evidence = EvidenceCollector(store)
         self._dispatcher = Dispatcher(settings, store) if tell else None
         told = [self._dispatcher.offer] if self._dispatcher is not None else []
@@ -113,8 +123,12 @@ class DetectionRun:
 
     def start(self) -> None:
         """Begin to look what people wish, and to send what an earlier run could not."""
-        if self.rules:
-            self._looker.start()
+        if not self.rules:
+            return
+        # Before the first pane: what is muted never fires.
+        self._read_wishes()
+        self._looker.start()
+        if self._first:
             self._enricher.resume()
             if self._dispatcher is not None:
                 self._dispatcher.resume()
@@ -130,14 +144,15 @@ class DetectionRun:
             self._looker.join(CLOSE_S)
 
     def _look(self) -> None:
-        watch = stored.ChangeWatch(self._store.query, time.time_ns() // 10**6)
         while not self._done.wait(LOOK_EVERY_S):
-            try:
-                changes = watch.read()
-            except NetSpectraError as error:
-                logs.get("alerts").debug("mutes can't be read", why=str(error))
-                continue
-            mutes = quiet.of_store(changes.mutes, self._settings.networks)
-            self._wishes.quiet = (*self._always, *mutes)
-            closed = {act.alert_id for act in changes.actions if act.action == "close"}
-            self._wishes.closed |= closed
+            self._read_wishes()
+
+    def _read_wishes(self) -> None:
+        try:
+            changes = self._changes.read()
+        except NetSpectraError as error:
+            logs.get("alerts").debug("mutes can't be read", why=str(error))
+            return
+        mutes = quiet.of_store(changes.mutes, self._settings.networks)
+        self._wishes.quiet = (*self._always, *mutes)
+        self._wishes.closed |= {act.alert_id for act in changes.actions if act.action == "close"}

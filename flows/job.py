@@ -54,13 +54,14 @@ class Job:
     Args:
         settings: of the run.
         tell: whether notifiers are told of alerts.
+        first: whether it is the first process of its job.
 
     Raises:
         NetSpectraError: the settings can't be carried out or the store can't be opened.
         CaptureError: a capture can't be read.
     """
 
-    def __init__(self, settings: Settings, *, tell: bool = True) -> None:
+    def __init__(self, settings: Settings, *, tell: bool = True, first: bool = True) -> None:
         self.settings = settings
         self.counts = StoredCounts()
         self._control = RunControl()
@@ -81,7 +82,9 @@ class Job:
         try:
             self._input = open_input(self.store)
             resumes = settings.source_kind == "kafka"
-            self._detection = DetectionRun(settings, self.store, resumes=resumes, tell=tell)
+            self._detection = DetectionRun(
+                settings, self.store, resumes=resumes, tell=tell, first=first
+            )
             self._fed = self._detection.tasks(self._tasks)
         except BaseException:
             self.store.close()
@@ -258,6 +261,7 @@ def run(
     *,
     recovery_directory: Path | None = None,
     show_summary: bool = False,
+    tell: bool = True,
 ) -> int:
     """Run the main job in this process; returns the exit code.
 
@@ -267,6 +271,7 @@ def run(
         recovery_directory: where to keep what a log that is kept (Kafka) is gone on with; by
             default beside an embedded store, or ``netspectra-recovery``.
         show_summary: print the summary at the end.
+        tell: whether notifiers are told of alerts.
     """
     from bytewax._bytewax import cli_main
     from bytewax.recovery import RecoveryConfig
@@ -277,7 +282,7 @@ def run(
         recovery.prepare(directory)
         # Nothing but what the newest snapshot needs is kept.
         config = RecoveryConfig(str(directory), timedelta())
-    job = Job(settings)
+    job = Job(settings, tell=tell)
     previous: dict[int, Any] = {
         number: signal.signal(number, job.stop) for number in (signal.SIGINT, signal.SIGTERM)
     }
@@ -305,7 +310,7 @@ def start(settings: Settings) -> Dataflow:
     directory = recovery.directory_of(sys.argv[1:])
     if directory is not None:
         recovery.prepare(directory)
-    job = Job(settings)
+    job = Job(settings, first=recovery.process_of(sys.argv[1:]) == 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, job.stop)
 

@@ -20,12 +20,21 @@ _FILE: Final = re.compile(r"part-\d+\.sqlite3$")
 
 def directory_of(arguments: Sequence[str]) -> Path | None:
     """The directory that ``python -m bytewax.run`` is given, by its options or environment."""
+    known = _known(arguments, "-r", "--recovery-directory", "BYTEWAX_RECOVERY_DIRECTORY")
+    return Path(known) if known else None
+
+
+def process_of(arguments: Sequence[str]) -> int:
+    """Number of this process in the cluster that ``python -m bytewax.run`` is told of."""
+    known = _known(arguments, "-i", "--process-id", "BYTEWAX_PROCESS_ID")
+    return int(known) if known and known.isdecimal() else 0
+
+
+def _known(arguments: Sequence[str], short: str, long: str, variable: str) -> str | None:
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument(
-        "-r", "--recovery-directory", default=os.environ.get("BYTEWAX_RECOVERY_DIRECTORY")
-    )
-    known, _ = parser.parse_known_args(list(arguments))
-    return Path(known.recovery_directory) if known.recovery_directory else None
+    parser.add_argument(short, long, dest="value", default=os.environ.get(variable))
+    value: str | None = parser.parse_known_args(list(arguments))[0].value
+    return value
 
 
 def default_directory(store: Path | None) -> Path:

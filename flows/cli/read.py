@@ -52,7 +52,7 @@ def _read(files: tuple[Path, ...], place: str, workers: int, *, kept: bool) -> i
     level = "warning" if loaded.log.level == "info" else loaded.log.level
     logs.configure(level, loaded.log.format)
     started = time.monotonic()
-    code = int(job.run(loaded, workers=workers))
+    code = int(job.run(loaded, workers=workers, tell=False))
     elapsed_s = time.monotonic() - started
     with Store.open(loaded.store, serve=False) as opened:
         summary.render(

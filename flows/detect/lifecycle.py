@@ -143,6 +143,14 @@ class Lifecycle:
             elif now_ns >= (deadline_ns := self._deadline_ns(last_ns)):
                 yield self._end(text, life, deadline_ns)
 
+    def last_words(self) -> Iterator[Alert]:
+        """There is no more to read: tell what has grown since it was told."""
+        for text, life in list(self._lives.items()):
+            alert = life.alert
+            grown = alert.value > life.told_value or alert.member_count > life.told_members
+            if grown and not life.until_ns and alert.status is not Status.pending:
+                yield self._tell(text, life, alert, "updated", alert.last_seen_ns)
+
     def _deadline_ns(self, last_ns: int) -> int:
         """End of the first whole horizon without a sign, and of the least quiet time."""
         horizon_ns = self.spec.horizon_ns

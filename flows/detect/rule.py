@@ -69,9 +69,11 @@ class RuleAtWork:
             detector, lifecycle = self._of(view.tenant)
             readings = detector.read(view, lifecycle.watched)
             found += lifecycle.step(readings, view)
-        if not self._windows.ended:
-            # At the end of a capture what fires goes on firing: nobody knows how it went on.
-            for _, lifecycle in self._tenants.values():
+        for _, lifecycle in self._tenants.values():
+            if self._windows.ended:
+                # What fires goes on firing: nobody knows how it went on behind a capture's end.
+                found += lifecycle.last_words()
+            else:
                 found += lifecycle.advance(self._windows.watermark_ns)
         return found
 

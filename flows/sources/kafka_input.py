@@ -52,7 +52,7 @@ def find(
     """
     kafka = settings.kafka
     cluster = Cluster(kafka)
-    wanted = {kafka.topics.packets, kafka.topics.dlq}
+    wanted = {kafka.topics.packets, kafka.topics.dlq, kafka.topics.alerts}
     plans = [plan for plan in topics.plans(kafka.topics) if plan.name in wanted]
     for name, what in topics.create(cluster, plans).items():
         if what == "created":

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from flows.detect.detector import MAX_READINGS, About, Reading, Readings
 from flows.detect.detectors.flow_sql import DIFFERENT, statement
-from flows.detect.detectors.wording import span
+from flows.detect.detectors.wording import since
 from flows.detect.window import View
 from flows.sketches.superspread import Spreader, SuperSpread
 from flows.windows.tasks import Sketch, Task
@@ -70,7 +70,7 @@ class SpreadDetector(ABC):
             threshold=self.threshold,
             facts=sampling_facts(view),
             title=told,
-            summary=f"{told} in {span(view)}.",
+            summary=f"{told} {since(view)}.",
         )
 
     def sql(self, entity: Mapping[str, str], tenant: str, start_ns: int, end_ns: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from flows.detect.window import View
@@ -30,6 +31,11 @@ def span(view: View) -> str:
     if seconds < _HOURS_FROM_S:
         return f"{seconds // 60} min"
     return f"{seconds // 3600} h"
+
+
+def since(view: View) -> str:
+    """From when on the window counts: ``since 20:20:00 UTC``."""
+    return f"since {datetime.fromtimestamp(view.start_ns / _SECOND_NS, UTC):%H:%M:%S} UTC"
 
 
 def counted(value: float, lower: float, upper: float, noun: str) -> str:

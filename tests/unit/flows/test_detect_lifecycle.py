@@ -109,6 +109,16 @@ def test_a_pending_alert_ends_with_time() -> None:
     assert run.pass_to(100)[0].event == "dropped"
 
 
+def test_the_end_of_a_capture_tells_what_has_grown() -> None:
+    """What grew since it was told is told once more when there is nothing left to read."""
+    run = Run()
+    run.pane(0, reading(A, 120), reading(B, 130))
+    run.pane(2, reading(A, 150), reading(B, 130))
+    (last,) = run.lives.last_words()
+    assert (last.event, last.value, last.revision) == ("updated", 150, 2)
+    assert list(run.lives.last_words()) == []
+
+
 def test_updates_are_rare() -> None:
     """An alert that lasts is told again each minute, and when its value has doubled."""
     run = Run()

@@ -33,6 +33,14 @@ def test_the_runners_environment_is_understood(monkeypatch: pytest.MonkeyPatch) 
     assert recovery.directory_of(["flows.main", "-r", "here"]) == Path("here")
 
 
+def test_the_first_process_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the runner's option or variable; without either there is one process."""
+    assert recovery.process_of(["flows.main", "-w", "2"]) == 0
+    assert recovery.process_of(["flows.main", "-i", "1", "-a", "x:1;y:2"]) == 1
+    monkeypatch.setenv("BYTEWAX_PROCESS_ID", "2")
+    assert recovery.process_of(["flows.main"]) == 2
+
+
 def test_it_is_made_once(tmp_path: Path) -> None:
     """By whichever of several processes comes first; what is there stays."""
     directory = tmp_path / "a" / "b"
