@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from flows import job
 from flows.settings import Settings
 from flows.storage.store import Store
 from schemas.record import PACKET, Packets
-from tests.support.jobs import SECOND, write_pcap
+from tests.support.jobs import SECOND, environment, write_pcap
 from tests.support.kafka import Broker
 from tests.support.kafka_job import KafkaJob, in_time, probe_messages, produce
 
@@ -184,3 +187,47 @@ def test_without_recovery_files_an_open_alert_goes_on(
     with Store.open(f"chdb:{runs.store}", serve=False) as store:
         (alert,) = alerts(store)
         assert (alert["rule"], alert["status"]) == ("port_scan", "resolved")
+
+
+CROWD = """
+import json, sys
+from flows import job
+from flows.benchmarks.fresh import peak_bytes
+from flows.settings import Settings
+from flows.sources import inputs
+from flows.sources.logs import DemoLog
+from probe.synthetic import Traffic
+
+traffic = Traffic(profile="flood", packets=200_000, packets_per_second=100_000)
+inputs.find = lambda settings: lambda store: inputs.Input.single(
+    "flood", DemoLog(traffic, tenant="t"), ("p",))
+rules = json.loads(sys.argv[1])
+settings = Settings(
+    source="demo", store="chdb:store", tenant="t", rules=rules, detectors={"enabled": False})
+assert job.run(settings) == 0
+print(peak_bytes())
+"""
+
+
+def test_a_hundred_thousand_entities_in_a_pane_are_one_alert(tmp_path: Path) -> None:
+    """Each of 200,000 sources is over the threshold: one group, little memory, all stored."""
+    rule = {"name": "anybody", "task": "fan_out", "metric": "distinct", "threshold": 1, "op": ">="}
+    done = subprocess.run(
+        [sys.executable, "-c", CROWD, json.dumps([rule])],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 1_300_000_000
+    with Store.open(f"chdb:{tmp_path / 'store'}", serve=False) as store:
+        (alert,) = alerts(store)
+        assert alert["rule"] == "anybody"
+        assert alert["entity_text"].startswith("at least ")
+        (members,) = store.query("SELECT member_count AS n FROM alerts")["n"].to_pylist()
+        # A sketch of fixed memory has so many candidates that are over it for certain.
+        assert members > 1000
+        (packets,) = store.query("SELECT sum(packets) AS n FROM flows")["n"].to_pylist()
+        assert packets == 200_000
