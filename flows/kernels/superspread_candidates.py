@@ -121,21 +121,48 @@ def offer_pairs(
     keys: Any, key_hashes: Any, pairs: Any,
     table: Any, lowest: Any, slots: Any, state: Any, seed: Any, kept: Any,
 ) -> None:  # fmt: skip
-    """Offer the key of each pair, (n, words), (n,), (n,) uint64; the rest as for ``prune``."""
+    """Offer the key of each pair, (n, words), (n,), (n,) uint64; the rest as for ``prune``.
+
+    Pairs of small order come first, a range of orders at a time: of a flood of new keys those
+    that fill the table lower the threshold at once, and none of the others is looked at.
+    """
+    n = pairs.shape[0]
+    first = np.uint64(EVERYTHING)
+    if n > 2 * kept:
+        # Where all keys are new, so many pairs fill the table.
+        first = np.uint64(EVERYTHING * (1.3 * kept / n))
+    # Keys offered lately with their smallest order: a larger one can't change the table.
+    recent = np.zeros(min(_RECENT, max(n, 1)), np.uint64)
+    smallest = np.zeros(recent.shape[0], np.uint64)
+    lower, upper = _0, min(first, state[THRESHOLD])
+    while True:
+        _offer_range(
+            keys, key_hashes, pairs, lower, upper, recent, smallest,
+            table, lowest, slots, state, seed, kept,
+        )  # fmt: skip
+        if upper >= state[THRESHOLD]:
+            return
+        lower, upper = upper, min(upper + upper, state[THRESHOLD])
+
+
+@numba.njit(nogil=True, cache=True)
+def _offer_range(
+    keys: Any, key_hashes: Any, pairs: Any, lower: Any, upper: Any, recent: Any, smallest: Any,
+    table: Any, lowest: Any, slots: Any, state: Any, seed: Any, kept: Any,
+) -> None:  # fmt: skip
+    """``offer_pairs`` for orders from ``lower`` to below ``upper``."""
     n = pairs.shape[0]
     n_slots = np.uint64(slots.shape[0])
     words = np.uint64(table.shape[1])
     rows = np.empty(_BLOCK, np.int64)
-    # Keys offered lately with their smallest order: a larger one can't change the table.
-    recent = np.zeros(min(_RECENT, max(n, 1)), np.uint64)
-    smallest = np.zeros(recent.shape[0], np.uint64)
     n_recent = np.uint64(recent.shape[0])
     for start in range(0, n, _BLOCK):
-        threshold = state[THRESHOLD]
+        end = min(upper, state[THRESHOLD])
+        width = end - lower if end > lower else _0
         below = 0
         for i in range(start, min(start + _BLOCK, n)):
             rows[below] = i
-            below += int(order_of(pairs[i]) < threshold)
+            below += int(order_of(pairs[i]) - lower < width)  # unsigned: false below lower
         found = 0
         for k in range(below):
             i = rows[k]

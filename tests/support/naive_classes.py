@@ -1,4 +1,4 @@
-"""Plain-Python twin of the classes of flows: every flow against every other one."""
+"""Plain-Python twin of the classes of flows."""
 
 from __future__ import annotations
 
@@ -91,13 +91,16 @@ def naive_classes(
 ) -> list[int]:
     """Classes of each entry (n, 16), as bits."""
     flows = read_flows(entries, owners)
-    return [_classes(flow, flows, reflector_ports) for flow in flows]
+    by_ends: dict[tuple[object, ...], list[Flow]] = {}
+    for flow in flows:
+        if flow.is_ip:
+            by_ends.setdefault(flow.ends, []).append(flow)
+    return [_classes(f, by_ends.get(f.answer_ends, ()), reflector_ports) for f in flows]
 
 
-def _classes(flow: Flow, flows: Sequence[Flow], reflector_ports: Collection[int]) -> int:
+def _classes(flow: Flow, answers: Sequence[Flow], reflector_ports: Collection[int]) -> int:
     if not flow.is_ip or (flow.protocol in (6, 17) and flow.dst_port == flow.src_port == 0):
         return 0
-    answers = [f for f in flows if f.is_ip and f.ends == flow.answer_ends]
     if flow.protocol == 6:
         if flow.to_many or flow.dst_port == 0:
             return 0

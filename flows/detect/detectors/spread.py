@@ -9,13 +9,18 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
+from flows.detect.alert import Severity
 from flows.detect.detector import MAX_READINGS, About, Reading, Readings
 from flows.detect.detectors.flow_sql import DIFFERENT, statement
 from flows.detect.detectors.wording import since
 from flows.detect.window import View
 from flows.sketches.superspread import Spreader, SuperSpread
+from flows.windows.fields import FieldList
 from flows.windows.tasks import Sketch, Task
 from schemas.hashing import hash_words
+
+__all__ = ["About", "FieldList", "Severity", "SpreadDetector", "Spreader", "Task"]
+"""What a detector of one's own needs."""
 
 U64 = npt.NDArray[np.uint64]
 

@@ -86,7 +86,7 @@ FLOWS = st.builds(
 
 
 @given(st.lists(FLOWS, max_size=40))
-def test_the_kernel_agrees_with_comparing_every_flow_with_every_other(flows: Any) -> None:
+def test_the_kernel_agrees_with_the_plain_twin(flows: Any) -> None:
     """Random flows between few ends get the twin's classes."""
     entries = np.array(flows, np.uint64).reshape(-1, ENTRY_WORDS)
     owners = (0, 0, 1)

@@ -446,3 +446,15 @@ def test_over_refuses_keys_of_another_length():
     """Two words are no key of one."""
     with pytest.raises(SketchError, match="keys of 1 words"):
         fed([1]).over(np.zeros((1, 2), np.uint64), 1)
+
+
+@pytest.mark.parametrize("spreads", [[1] * 20_000, [3] * 5000, [15_000, *[2] * 3000]])
+def test_many_pairs_at_once_leave_what_few_at_a_time_do(spreads):
+    """The order in which a large batch is offered changes nothing."""
+    keys, hashes, elements = columns(spreads)
+    at_once, stepwise = SuperSpread(1, SMALL), SuperSpread(1, SMALL)
+    at_once.update(keys, hashes, elements)
+    for start in range(0, len(keys), 300):
+        part = slice(start, start + 300)
+        stepwise.update(keys[part], hashes[part], elements[part])
+    assert at_once.to_bytes() == stepwise.to_bytes()
