@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -48,6 +49,18 @@ def directions_of(count: str | tuple[str, ...]) -> frozenset[int] | None:
     return {"ingress": frozenset({1}), "egress": frozenset({2})}.get(str(count))
 
 
+def window_of(settings: Settings) -> WindowConfig:
+    """How time is cut, and what is counted."""
+    return WindowConfig(
+        pane_ns=settings.window.pane_ns,
+        lateness_ns=settings.window.lateness_ns,
+        max_flows=settings.window.max_flows,
+        seed=settings.seed,
+        directions=directions_of(settings.window.count),
+        reflector_ports=registry.reflector_ports(settings),
+    )
+
+
 class Job:
     """One run: the store, what is read, the dataflow, and how it ended.
 
@@ -55,29 +68,30 @@ class Job:
         settings: of the run.
         tell: whether notifiers are told of alerts.
         first: whether it is the first process of its job.
+        find: looks for what is read; by default as the settings say.
 
     Raises:
         NetSpectraError: the settings can't be carried out or the store can't be opened.
         CaptureError: a capture can't be read.
     """
 
-    def __init__(self, settings: Settings, *, tell: bool = True, first: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        tell: bool = True,
+        first: bool = True,
+        find: Callable[[Settings], inputs.Opener] = inputs.find,
+    ) -> None:
         self.settings = settings
         self.counts = StoredCounts()
         self._control = RunControl()
         self._networks = Networks(settings.networks)
         self._tasks = tasks_of(settings.tasks)
-        self._window = WindowConfig(
-            pane_ns=settings.window.pane_ns,
-            lateness_ns=settings.window.lateness_ns,
-            max_flows=settings.window.max_flows,
-            seed=settings.seed,
-            directions=directions_of(settings.window.count),
-            reflector_ports=registry.reflector_ports(settings),
-        )
+        self._window = window_of(settings)
         self._logs: list[PacketLog] = []
         self._accumulators: list[PartitionAccumulator] = []
-        open_input = inputs.find(settings)
+        open_input = find(settings)
         self.store = Store.open(settings.store)
         try:
             self._input = open_input(self.store)
@@ -273,7 +287,6 @@ def run(
         show_summary: print the summary at the end.
         tell: whether notifiers are told of alerts.
     """
-    from bytewax._bytewax import cli_main
     from bytewax.recovery import RecoveryConfig
 
     config = None
@@ -283,6 +296,34 @@ def run(
         # Nothing but what the newest snapshot needs is kept.
         config = RecoveryConfig(str(directory), timedelta())
     job = Job(settings, tell=tell)
+    _carry_out(job, workers, config)
+    return job.finish(show_summary=show_summary)
+
+
+def try_out(
+    settings: Settings,
+    workers: int = 1,
+    *,
+    find: Callable[[Settings], inputs.Opener] = inputs.find,
+) -> int:
+    """Run over what is there to be read, tell no notifier, and keep nothing to go on from.
+
+    Args:
+        settings: of the run.
+        workers: worker threads.
+        find: looks for what is read.
+
+    Returns:
+        The exit code.
+    """
+    job = Job(settings, tell=False, find=find)
+    _carry_out(job, workers)
+    return job.finish(show_summary=False)
+
+
+def _carry_out(job: Job, workers: int, recovery_config: Any = None) -> None:
+    from bytewax._bytewax import cli_main
+
     previous: dict[int, Any] = {
         number: signal.signal(number, job.stop) for number in (signal.SIGINT, signal.SIGTERM)
     }
@@ -291,7 +332,7 @@ def run(
             job.dataflow(),
             workers_per_process=workers,
             epoch_interval=EPOCH,
-            recovery_config=config,
+            recovery_config=recovery_config,
         )
     except BaseException:
         job.abandon()
@@ -299,7 +340,6 @@ def run(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return job.finish(show_summary=show_summary)
 
 
 def start(settings: Settings) -> Dataflow:

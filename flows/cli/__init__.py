@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "alerts": "List alerts and act on them.",
     "extract": "Cut an alert's packets out of captures.",
     "sql": "Ask the store with SQL.",
+    "backtest": "Try rules on traffic that is there already.",
     "check": "Check that the store's tables agree.",
     "config": "Show or check the settings.",
     "migrate": "Bring the store's tables up to date.",

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from flows.detect.alert import Alert
 from flows.detect.policy import Policy, RuleSpec, Wishes
-from flows.detect.probe_facts import facts
 from flows.detect.rule import RuleAtWork
+from flows.detect.updates import update_for
 from flows.detect.window import DetectUpdate
 from flows.windows.unit import Unit
 
@@ -88,17 +88,9 @@ def detect(
 
     """
     specs = {spec.name: spec for spec in detection.rules}
-    # A rule without tasks looks at what probes say.
-    wanted = {name: frozenset(task.name for task in spec.tasks) for name, spec in specs.items()}
 
     def updates(unit: Unit) -> list[tuple[str, _Named]]:
-        head = (f"{unit.topic}/{unit.partition}", unit.offset, unit.watermark_ns, unit.pane_ns)
-        found = []
-        for name, tasks in wanted.items():
-            sketches = {key: panes for key, panes in unit.sketches.items() if key[1] in tasks}
-            probes = () if tasks else facts(unit)
-            found.append((name, (name, DetectUpdate(*head, sketches, probes, unit.since_ns))))
-        return found
+        return [(name, (name, update_for(spec, unit))) for name, spec in specs.items()]
 
     def make(name: str, state: tuple[Any, ...] | None) -> RuleAtWork:
         return RuleAtWork(

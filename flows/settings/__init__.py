@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path as File
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from flows.errors import UsageError
 from flows.settings import show
 from flows.settings.known import Origin, Path
-from flows.settings.layers import env_layer, file_layer, option_layer
+from flows.settings.layers import env_layer, file_layer, option_layer, rules_layer
 from flows.settings.model import DEMO, Settings
 from flows.settings.problems import lines
 from flows.settings.tasks import DEFAULT_TASKS, FIELDS, Task
@@ -26,22 +27,27 @@ __all__ = ["DEFAULT_TASKS", "FIELDS", "Settings", "Task", "dump", "load", "load_
 
 
 def load(
-    overrides: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+    overrides: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    rules: File | None = None,
 ) -> Settings:
     """Read the settings.
 
     Args:
         overrides: Values that win over all others, nested or with dotted names.
         env: The environment, by default the process's own.
+        rules: A file of rules, which wins over the settings file and the environment.
 
     Raises:
         UsageError: Something is unknown or can't be used; one line for each problem.
     """
-    return load_with_origins(overrides, env)[0]
+    return load_with_origins(overrides, env, rules)[0]
 
 
 def load_with_origins(
-    overrides: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+    overrides: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    rules: File | None = None,
 ) -> tuple[Settings, dict[Path, Origin]]:
     """Read the settings, and tell where each value that isn't a default came from.
 
@@ -49,7 +55,9 @@ def load_with_origins(
         UsageError: As `load`.
     """
     env = os.environ if env is None else env
-    layers = (file_layer(env), env_layer(env), option_layer(overrides or {}))
+    layers = [file_layer(env), env_layer(env), option_layer(overrides or {})]
+    if rules is not None:
+        layers.insert(-1, rules_layer(rules, env))
     problems = [problem for layer in layers for problem in layer.problems]
     tree: dict[str, Any] = {}
     origins: dict[Path, Origin] = {}

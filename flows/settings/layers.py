@@ -32,6 +32,9 @@ FILE_VARIABLE: Final = f"{PREFIX}CONFIG"
 OTHER_VARIABLES: Final = frozenset({FILE_VARIABLE, f"{PREFIX}REQUIRE", f"{PREFIX}CAPTURES"})
 """Variables with our prefix that aren't settings; so are those of the tests, ``…TEST_…``."""
 
+RULES_SECTIONS: Final = ("detectors", "rules", "alerts", "networks")
+"""What a file of rules may set."""
+
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|\{(\w+)(?::-([^}]*))?\})")
 
 # What Kubernetes and Docker add for a service that is named like us.
@@ -150,12 +153,39 @@ def file_layer(env: Mapping[str, str]) -> Layer:
     named = env.get(FILE_VARIABLE)
     file = File(named or DEFAULT_FILE)
     try:
-        tree = yaml.load(file.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+        return _yaml_layer(file, env)
     except FileNotFoundError:
         if not named:
             return Layer()
         msg = f"{FILE_VARIABLE} names {file}, and there is no such file"
         raise UsageError(msg) from None
+
+
+def rules_layer(file: File, env: Mapping[str, str]) -> Layer:
+    """Read a file of rules, which has only the sections that are about detection.
+
+    Raises:
+        UsageError: It isn't there, can't be read or isn't YAML.
+    """
+    try:
+        layer = _yaml_layer(file, env)
+    except FileNotFoundError:
+        msg = f"there is no file {file}"
+        raise UsageError(msg) from None
+    for path in [path for path in layer.values if path[0] not in RULES_SECTIONS]:
+        _, origin = layer.values.pop(path)
+        layer.problems.append(
+            f"{origin} doesn't belong into a file of rules, which has "
+            f"{', '.join(RULES_SECTIONS)}: set it in the settings"
+        )
+    return layer
+
+
+def _yaml_layer(file: File, env: Mapping[str, str]) -> Layer:
+    try:
+        tree = yaml.load(file.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         msg = f"can't read {file}: {getattr(error, 'strerror', None) or 'it is not text'}"
         raise UsageError(msg) from error

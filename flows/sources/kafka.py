@@ -109,6 +109,7 @@ class KafkaLog(PacketLog):
         self.progress = LogProgress()
         self.faults: list[str] = []
         self.waiting = False
+        self.caught_up = False
 
     def open(self, accumulator: PartitionAccumulator) -> None:
         """Begin to fetch."""
@@ -128,13 +129,14 @@ class KafkaLog(PacketLog):
         if error is None:
             self.waiting = not self._taken(message)
             self.progress.event_time_ns = accumulator.watermark_ns
-            self._pace.note(self._name, accumulator.watermark_ns, caught_up=False)
+            self.caught_up = False
         elif error.code() == KafkaError._PARTITION_EOF:
-            self._pace.note(self._name, accumulator.watermark_ns, caught_up=True)
+            self.caught_up = True
         elif error.code() not in _PASSING:
             raise self._explain(error)
         else:
             return True
+        self._pace.note(self._name, accumulator.watermark_ns, caught_up=self.caught_up)
         if self._on_answer is not None:
             self._on_answer()
             self._on_answer = None

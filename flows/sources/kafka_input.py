@@ -59,13 +59,7 @@ def find(
             print(f"netspectra: topic {name} created", file=sys.stderr)
     count = len(cluster.metadata().topics[kafka.topics.packets].partitions)
     PartitionWatch(cluster, kafka.topics.packets, count)
-    config = ReceiverConfig(
-        tenants=frozenset(settings.tenants),
-        max_tenants=settings.max_tenants,
-        idle_ns=settings.window.idle_ns,
-        max_skew_ns=settings.window.max_skew_ns,
-        ingress_of_several=settings.window.count == "auto",
-    )
+    config = receiver_config(settings)
     found = consumer_properties(properties(kafka, group_id=kafka.group), kafka.out_of_range)
     pace = Pace(MAX_LEAD_PANES * settings.window.pane_ns)
     dead_letters = DeadLetters(properties(kafka), kafka.topics.dlq)
@@ -100,6 +94,17 @@ def find(
         return make
 
     return {str(number): log_of(number) for number in range(count)}
+
+
+def receiver_config(settings: Settings) -> ReceiverConfig:
+    """What is accepted from the wire."""
+    return ReceiverConfig(
+        tenants=frozenset(settings.tenants),
+        max_tenants=settings.max_tenants,
+        idle_ns=settings.window.idle_ns,
+        max_skew_ns=settings.window.max_skew_ns,
+        ingress_of_several=settings.window.count == "auto",
+    )
 
 
 def shaping_digest(settings: Settings) -> str:

@@ -139,6 +139,15 @@ def open_alerts(query: Query) -> list[Alert]:
     return [alert_of(row) for row in found.to_pylist()]
 
 
+def revisions(query: Query) -> list[Alert]:
+    """All revisions of all alerts, each alert's in order."""
+    found = query(
+        f"SELECT {WHOLE} FROM (SELECT * FROM alerts_log ORDER BY alert_id, revision, "
+        "updated_at DESC LIMIT 1 BY alert_id, revision) AS l ORDER BY alert_id, revision"
+    )
+    return [alert_of(row) for row in found.to_pylist()]
+
+
 def listed(query: Query, wanted: Wanted, limit: int) -> tuple[list[Row], int]:
     """Alerts for a list, and how many there are in all.
 

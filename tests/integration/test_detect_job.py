@@ -199,12 +199,12 @@ from flows.sources.logs import DemoLog
 from probe.synthetic import Traffic
 
 traffic = Traffic(profile="flood", packets=200_000, packets_per_second=100_000)
-inputs.find = lambda settings: lambda store: inputs.Input.single(
+find = lambda settings: lambda store: inputs.Input.single(
     "flood", DemoLog(traffic, tenant="t"), ("p",))
 rules = json.loads(sys.argv[1])
 settings = Settings(
     source="demo", store="chdb:store", tenant="t", rules=rules, detectors={"enabled": False})
-assert job.run(settings) == 0
+assert job.try_out(settings, find=find) == 0
 print(peak_bytes())
 """
 
