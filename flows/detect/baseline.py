@@ -17,7 +17,8 @@ An entity is judged once ``OWN_HORIZONS`` are known of it; whatever it did in th
 Rates that were judged too large are an episode. It teaches *recent* nothing for ``ACCEPT_NS``
 (``ACCEPT_YOUNG_NS`` while little is known of the entity); then the new level is taken for usual.
 In the daily highs it counts when it is over, for the day on which it began, so that midnight
-doesn't make two days of it. While little is known, what two episodes reached is usual.
+doesn't make two days of it. Episodes that begin within that time are one occasion; what two
+occasions reached is usual for a week, whatever the calendar says.
 
 At most ``capacity`` entities are kept. New ones take the place of those that were not seen for the
 longest time, the lightest first, and never that of one seen in the same horizon.
@@ -114,7 +115,7 @@ class Baseline:
         hours_now = time_ns // HOUR_NS
         if hours_now not in self._usual:
             rows = np.arange(len(self))
-            any_hour, this_hour, days = self._most(rows, hours_now % HOURS)
+            any_hour, this_hour, days = self._most(rows, hours_now)
             kept = self._keeps_hours(rows, hours_now // HOURS) & (days >= SEASON_DAYS)
             this_hour = np.where(kept, np.minimum(this_hour, any_hour), any_hour)
             columns = self._columns["low"], any_hour, this_hour, kept, self._young
@@ -167,7 +168,7 @@ class Baseline:
         rows = np.flatnonzero((x >= least) & (self._columns["horizons"] >= OWN_HORIZONS))
         if not len(rows):
             return over
-        any_hour, this_hour, days = self._most(rows, hour)
+        any_hour, this_hour, days = self._most(rows, day * HOURS + hour)
         large = x[rows] > any_hour + margin
         stray = ~large & (x[rows] > this_hour + margin) & (days > 1)
         self._columns["strays"][rows[stray]] |= np.uint8(1 << day % DAYS)
@@ -182,14 +183,19 @@ class Baseline:
     def _end_episodes(self, ended: Mask, hours_now: int) -> None:
         """What an episode reached is a high of all its hours, on the day on which it began."""
         c = self._columns
-        done = np.where(ended, c["peak"], np.float32(0))
-        c["twice"] = np.maximum(c["twice"], np.minimum(c["once"], done))
-        c["once"] = np.maximum(c["once"], done)
+        apart = self._accept_ns // HOUR_NS
         for row in np.flatnonzero(ended).tolist():
-            begun = int(c["begun"][row])
+            begun, peak = int(c["begun"][row]), c["peak"][row]
+            if begun - int(c["occasion"][row]) < apart[row]:
+                c["reached"][row] = max(c["reached"][row], peak)
+            else:
+                twice = min(c["reached"][row], peak) if c["occasion"][row] else 0
+                if twice >= c["twice"][row] or begun - int(c["agreed"][row]) >= DAYS * HOURS:
+                    c["twice"][row], c["agreed"][row] = twice, begun
+                c["occasion"][row], c["reached"][row] = begun, peak
             hours = np.arange(begun, min(hours_now, begun + HOURS - 1) + 1) % HOURS
             highs = c["highs"][row, begun // HOURS % DAYS]
-            highs[hours] = np.maximum(highs[hours], _steps(c["peak"][row]))
+            highs[hours] = np.maximum(highs[hours], _steps(peak))
 
     def _go_on(self, x: Octaves, over: Mask, hours_now: int) -> None:
         """Episodes begin and go on."""
@@ -201,8 +207,7 @@ class Baseline:
     def _follow(self, x: Octaves, over: Mask) -> None:
         """Move the estimates, but for those in an episode that isn't accepted."""
         c = self._columns
-        limit = np.where(self._young, ACCEPT_YOUNG_NS, ACCEPT_NS) // self._horizon_ns
-        accepted = over & (c["episode"] > limit)
+        accepted = over & (c["episode"] > self._accept_ns // self._horizon_ns)
         # The highs of earlier days say nothing of the hours of a new level.
         c["strays"] = np.where(accepted, np.uint8(0xFF), c["strays"])
         for name, quantile, step in (
@@ -215,14 +220,21 @@ class Baseline:
             c[name] = np.where(over & ~accepted, known, moved).astype(np.float32)
         c["horizons"] = c["horizons"] + np.uint32(1)
 
-    def _most(self, rows: Rows, hour: int) -> tuple[Octaves, Octaves, Rows]:
+    def _most(self, rows: Rows, hours_now: int) -> tuple[Octaves, Octaves, Rows]:
         """Most that is usual at any hour and at this one, and of how many days that is known."""
         highs = self._columns["highs"][rows]
-        near = highs[:, :, [(hour - 1) % HOURS, hour, (hour + 1) % HOURS]].max(axis=2)
-        twice = np.where(self._young[rows], self._columns["twice"][rows], np.float32(0))
+        near = highs[:, :, [(hours_now + more) % HOURS for more in (-1, 0, 1)]].max(axis=2)
+        since = hours_now - self._columns["agreed"][rows]
+        twice = np.where(since < DAYS * HOURS, self._columns["twice"][rows], np.float32(0))
         any_hour = np.maximum(self._columns["recent"][rows], _second(highs.max(axis=2)))
-        any_hour = np.maximum(any_hour, twice)
-        return any_hour, _second(near), np.count_nonzero(near, axis=1)
+        this_hour = np.where((since + 1) % HOURS <= 2, twice, np.float32(0))
+        this_hour = np.maximum(this_hour, _second(near))
+        return np.maximum(any_hour, twice), this_hour, np.count_nonzero(near, axis=1)
+
+    @property
+    def _accept_ns(self) -> npt.NDArray[np.int64]:
+        """How long an episode of each entity may last."""
+        return np.where(self._young, ACCEPT_YOUNG_NS, ACCEPT_NS)
 
     @property
     def _young(self) -> Mask:
@@ -305,8 +317,10 @@ def _columns(n: int, words: int) -> dict[str, npt.NDArray[Any]]:
         "low": np.zeros(n, np.float32),
         "episode": np.zeros(n, np.uint16),
         "peak": np.zeros(n, np.float32),  # of the episode
-        "once": np.zeros(n, np.float32),  # highest peak of an episode
-        "twice": np.zeros(n, np.float32),  # second highest
+        "occasion": np.zeros(n, np.int32),  # hour at which the last one began, since 1970
+        "reached": np.zeros(n, np.float32),  # at that occasion
+        "twice": np.zeros(n, np.float32),  # reached on two occasions
+        "agreed": np.zeros(n, np.int32),  # hour at which the second one began
         "begun": np.zeros(n, np.int32),  # hour, since 1970
         "strays": np.zeros(n, np.uint8),
         "highs": np.zeros((n, DAYS, HOURS), np.uint8),

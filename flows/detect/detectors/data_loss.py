@@ -123,6 +123,7 @@ class DataLoss:
                 confidence=1.0,
                 threshold=self._threshold,
                 facts={"missing": f"{missing}", "arrived": f"{sums.arrived}", **reasons},
+                title=f"Packets of probe {probe} are missing",
                 summary=f"{missing:,} of {total:,} packets of probe {probe} are missing: {told}.",
                 probe=probe,
             )
@@ -138,6 +139,7 @@ class DataLoss:
                 upper=silent_s,
                 confidence=1.0,
                 threshold=self._silent_ns / _SECOND_NS,
+                title=f"Probe {probe} has fallen silent",
                 summary=f"Nothing came of probe {probe} for {silent_s:,.0f} s, and it didn't say "
                 "that it would stop.",
                 probe=probe,

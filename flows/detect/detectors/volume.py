@@ -177,6 +177,7 @@ class Volume:
             expected=expected,
             summary=f"{name} {does} {rate_text(lower, UNIT)} or more; expected is {expected}.",
             severity=None if sure else Severity.low,
+            title=f"{name} {does} far more than is usual",
         )
 
     def _rate(self, level: float) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_a_nightly_job_is_usual_from_its_third_night() -> None:
     assert len({number_of(row) for day in (0, 1) for row in found[day]}) > 0.8 * N
     # The second night of some is over midnight.
     assert not any(found[day] for day in range(3, 8))
+
+
+def test_a_job_around_midnight_is_usual_from_its_third_run() -> None:
+    """Two runs on one day of the calendar, and none on the next, are two occasions."""
+    runs = [1 * DAY + 2, 2 * DAY - 4, 3 * DAY + 4, 4 * DAY + 2, 5 * DAY - 1]
+    rates = np.full((1, 6 * DAY), 1 * MBIT)
+    for start in runs:
+        rates[0, start : start + 30] = 20 * MBIT
+    over = {minute for minute, rows in run(detector(), rates) if rows}
+    assert {runs[0], runs[1]} <= over
+    assert max(over) < runs[1] + 30
 
 
 def test_hosts_that_download_now_and_then_are_usual() -> None:
@@ -351,3 +363,16 @@ def _tenth(of: Frequency) -> Frequency:
     rows = of.over(BYTES, 1)
     keys = np.array([row.key for row in rows], np.uint64)
     return sketch(keys, np.array([row.bytes * 8 / 600 for row in rows]))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("made", [steady, day_and_night, downloads, nightly])
+def test_eight_days_minute_by_minute(made: Callable[..., Rates]) -> None:
+    """300 hosts in windows of a minute: never medium, and nothing at all from the fifth day on."""
+    rates = made(np.random.default_rng(14), N, 8 * DAY)
+    found: Counter[int] = Counter()
+    for minute, over in run(detector(), rates):
+        assert not any(map(medium, over))
+        found[minute // DAY] += len(over)
+    print(made.__name__, "windows over, by day:", dict(sorted(found.items())))
+    assert not any(found[day] for day in range(4, 8))
