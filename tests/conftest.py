@@ -26,9 +26,10 @@ from hypothesis import settings
 from tests.support import kafka, machine
 
 # A build judges the change, not the dice: a developer's run draws new examples, CI's the same.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# Nor does anybody judge how long an example takes: the first one may compile a kernel.
+settings.register_profile("untimed", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "untimed")
 
 ROOT = Path(__file__).parent.parent
 REQUIRED = frozenset(filter(None, os.environ.get("NETSPECTRA_REQUIRE", "").split(",")))

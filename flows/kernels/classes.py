@@ -17,7 +17,7 @@ put into an index; all others are asked whom they answer.
 - TCP without any flag is a NULL scan only if the target refuses it with a RST. Else it may be a
   header that was cut off before its flags.
 - UDP and TCP from a port below 1024 to a higher one are answers, also where the question wasn't
-  seen.
+  seen; so is what is reflected.
 - Later fragments have ports 0 and belong to no class.
 - Of which side of a UDP conversation began only the pane is known: in a later pane of a long
   one the other side may be the first.
@@ -192,7 +192,9 @@ def _by_itself(entries: Any, reflector_ports: Any, out: Any, asking: Any) -> Any
                 and dst_port != src_port
                 and entries[row, BYTES] > _LARGE * entries[row, PACKETS]
             ):
+                # Whoever it goes to asked, or somebody in its name.
                 out[row] = REFLECTED
+                continue
             if _is_answer(src_port, dst_port):
                 continue
             if not _to_many(entries[row, DST], entries[row, DST + 1]):

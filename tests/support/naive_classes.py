@@ -105,25 +105,24 @@ def _classes(flow: Flow, answers: Sequence[Flow], reflector_ports: Collection[in
         if flow.to_many or flow.dst_port == 0:
             return 0
         return _tcp(flow, answers)
-    found = 0
     if (
         flow.protocol == 17
         and flow.src_port in reflector_ports
         and flow.src_port != flow.dst_port
         and flow.octets / flow.packets > 200
     ):
-        found |= REFLECTED
+        return REFLECTED
     if flow.to_many:
-        return found
+        return 0
     if flow.protocol in (1, 58):
         if flow.dst_port != {1: 8 << 8, 58: 128 << 8}[flow.protocol]:
-            return found
-        return found | INITIATED | (0 if answers else ATTEMPT)
+            return 0
+        return INITIATED | (0 if answers else ATTEMPT)
     if flow.protocol == 17 and flow.from_service:
-        return found
+        return 0
     if not answers:
-        return found | INITIATED | (ATTEMPT if flow.protocol == 17 else 0)
-    return found | (INITIATED if _began(flow, answers) else 0)
+        return INITIATED | (ATTEMPT if flow.protocol == 17 else 0)
+    return (INITIATED if _began(flow, answers) else 0)
 
 
 def _tcp(flow: Flow, answers: Sequence[Flow]) -> int:

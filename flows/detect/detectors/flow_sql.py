@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from flows.kernels.classes import LARGE_ANSWER_BYTES, SERVICE_PORTS
+from flows.settings.detection import REFLECTOR_PORTS
 from flows.storage.flow_rows import in_window, of_entity
 from flows.windows.tasks import Task, Where
 
@@ -31,6 +32,10 @@ _TO_ONE: Final = (
 )
 _FROM_SERVICE: Final = f"f.src_port < {SERVICE_PORTS} AND f.dst_port >= {SERVICE_PORTS}"
 _ECHO: Final = "(f.ip_proto, f.dst_port) IN ((1, 2048), (58, 32768))"
+_REFLECTED: Final = (
+    f"f.src_port != f.dst_port AND f.bytes > {LARGE_ANSWER_BYTES} * f.packets"
+    f" AND f.src_port IN {REFLECTOR_PORTS}"
+)
 _FIRST: Final = "(b.packets = 0 OR f.first_seen < b.first_seen)"
 _ANSWER: Final = (
     "b.window_start = f.window_start AND b.ip_proto = f.ip_proto\n"
@@ -45,14 +50,16 @@ _CLASSES: Final[Mapping[Where, tuple[str, ...]]] = {
         # TCP that never acknowledged; without any flag only if it was refused.
         "f.ip_proto = 6 AND f.dst_port != 0 AND bitAnd(f.tcp_flags, 16) = 0 AND f.tcp_flags != 4"
         " AND (f.tcp_flags != 0 OR bitAnd(b.tcp_flags, 4) != 0)",
-        f"f.ip_proto = 17 AND {_PORTS} AND NOT ({_FROM_SERVICE}) AND b.packets = 0",
+        f"f.ip_proto = 17 AND {_PORTS} AND NOT ({_FROM_SERVICE}) AND NOT ({_REFLECTED})"
+        " AND b.packets = 0",
         f"{_ECHO} AND b.packets = 0",
     ),
     "initiated": (
         "f.ip_proto = 6 AND f.dst_port != 0 AND bitAnd(f.tcp_flags, 2) != 0"
         " AND (bitAnd(f.tcp_flags, 16) = 0 OR if(bitAnd(b.tcp_flags, 2) != 0,"
         f" f.first_seen < b.first_seen, NOT ({_FROM_SERVICE})))",
-        f"f.ip_proto = 17 AND {_PORTS} AND NOT ({_FROM_SERVICE}) AND {_FIRST}",
+        f"f.ip_proto = 17 AND {_PORTS} AND NOT ({_FROM_SERVICE}) AND NOT ({_REFLECTED})"
+        f" AND {_FIRST}",
         _ECHO,
         f"f.ip_proto NOT IN (1, 6, 17, 58) AND {_FIRST}",
     ),
