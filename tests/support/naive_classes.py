@@ -122,7 +122,7 @@ def _classes(flow: Flow, answers: Sequence[Flow], reflector_ports: Collection[in
         return 0
     if not answers:
         return INITIATED | (ATTEMPT if flow.protocol == 17 else 0)
-    return (INITIATED if _began(flow, answers) else 0)
+    return INITIATED if _began(flow, answers) else 0
 
 
 def _tcp(flow: Flow, answers: Sequence[Flow]) -> int:
