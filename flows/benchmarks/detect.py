@@ -79,7 +79,9 @@ class Outcome:
 
     Attributes:
         case: it.
-        scores: of each detector that has a say in it, from its alerts of medium and above.
+        scores: of each detector that has a say in it. An attack is found by an alert of any
+            severity (``volume``'s are low while little is known of its entity); wrong are those
+            of medium and above.
         faint: alerts of a lower severity.
     """
 
@@ -104,8 +106,10 @@ def run(case: Case) -> Outcome:
     known = labels.read(lines(scenario, thresholds(settings())), "the scenario")
     found = alerts(scenario.chunks(MESSAGE_PACKETS), scenario.start_ns)
     by_detector: defaultdict[str, list[Fired]] = defaultdict(list)
-    for alert in serious(found):
-        by_detector[alert.alert.detector].append(alert)
+    for alert in found:
+        right = any(alert.names(label) for label in known if label.attack)
+        if right or alert.alert.severity >= Severity.medium:
+            by_detector[alert.alert.detector].append(alert)
     names = {*by_detector, *(label.detector for label in known if label.attack)}
     scores = {name: judge(by_detector[name], known, (name,)) for name in sorted(names)}
     faint = [alert for alert in found if alert.alert.severity < Severity.medium]
