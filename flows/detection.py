@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from flows import logs
@@ -46,13 +47,16 @@ def policy_of(settings: Settings) -> Policy:
 def merged(tasks: Sequence[Task], rules: Sequence[RuleSpec]) -> list[Task]:
     """The tasks that are fed: the user's, and what rules ask for beyond them, each once.
 
+    How many rows a task lists doesn't matter here: rules look at its sketch.
+
     Raises:
         UsageError: two different tasks have one name.
     """
     by_name = {task.name: task for task in tasks}
     for rule in rules:
         for task in rule.tasks:
-            if by_name.setdefault(task.name, task) != task:
+            fed = by_name.setdefault(task.name, task)
+            if replace(fed, top=task.top, share=task.share) != task:
                 msg = f"rule {rule.name} needs a task {task.name} that is defined differently"
                 raise UsageError(msg)
     return list(by_name.values())

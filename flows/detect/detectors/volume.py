@@ -39,8 +39,8 @@ GENERAL_ENTITIES: Final = 10
 TASKS: Final = (
     Task("top_src_addr", "frequency", FieldList(("src_addr",))),
     Task("top_dst_addr", "frequency", FieldList(("dst_addr",))),
-    Task("volume_src_net", "frequency", FieldList(("src_net",))),
-    Task("volume_dst_net", "frequency", FieldList(("dst_net",))),
+    Task("_volume_src_net", "frequency", FieldList(("src_net",))),
+    Task("_volume_dst_net", "frequency", FieldList(("dst_net",))),
 )
 
 _SECOND_NS: Final = 10**9

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from flows.detect.detectors.amplification import Amplification
 from flows.detect.detectors.host_scan import HostScan
 from flows.detect.detectors.task_rule import TaskDetector
 from flows.detect.policy import RuleSpec
+from flows.detection import merged
 from flows.errors import UsageError
-from flows.settings import Settings
+from flows.settings import DEFAULT_TASKS, Settings
 from flows.settings.detection import REFLECTOR_PORTS
+from flows.windows.configured import tasks_of
+from flows.windows.fields import FieldList
 from tests.support.jobs import ROOT, SECOND
 
 EXAMPLE = ROOT / "tests" / "support" / "example_detector"
@@ -38,14 +42,14 @@ def only(rule: dict[str, Any]) -> RuleSpec:
 
 
 def test_every_detector_runs_by_default() -> None:
-    """Each has its tasks, named apart from those of users, and a window of whole panes."""
-    found = rules()
+    """Each has its tasks, default ones or named apart from those of users; whole panes."""
+    found, defaults = rules(), tasks_of(DEFAULT_TASKS)
     assert {
         "host_scan", "port_scan", "super_spreader", "fan_in", "syn_flood", "amplification",
-        "data_loss",
+        "volume", "data_loss",
     } <= found.keys()  # fmt: skip
     for spec in found.values():
-        assert all(task.name.startswith("_") for task in spec.tasks)
+        assert all(task.name.startswith("_") or task in defaults for task in spec.tasks)
         detector = spec.detector()
         assert detector.horizon_ns == spec.horizon_ns
         assert detector.about.name == spec.name
@@ -53,6 +57,17 @@ def test_every_detector_runs_by_default() -> None:
     assert found["syn_flood"].severity is Severity.high
     assert found["host_scan"].horizon_ns == 600 * SECOND
     assert found["syn_flood"].horizon_ns == 2 * SECOND
+
+
+def test_a_task_that_lists_more_rows_is_fed_once() -> None:
+    """``volume`` looks at the sketch of the user's ``top_src_addr``, however many it lists."""
+    wanted = rules()["volume"]
+    tasks = [replace(task, top=100) for task in tasks_of(DEFAULT_TASKS)]
+    assert len(merged(tasks, [wanted])) == len(tasks) + 2
+    (mine,) = [task for task in tasks if task.name == "top_src_addr"]
+    other = replace(mine, key=FieldList(("dst_port",)))
+    with pytest.raises(UsageError, match="rule volume needs a task top_src_addr"):
+        merged([other], [wanted])
 
 
 def test_what_is_switched_off_does_not_run() -> None:

@@ -228,9 +228,9 @@ def test_networks_are_entities_too() -> None:
     of = detector()
     keys = np.array([[0], [1]], np.uint64)
     for minute in range(61):
-        merged = {"volume_dst_net": sketch(keys, np.array([50e6, 10e6]))}
+        merged = {"_volume_dst_net": sketch(keys, np.array([50e6, 10e6]))}
         of.read(view(merged, minute * MINUTE_NS), ())
-    merged = {"volume_dst_net": sketch(keys, np.array([5e9, 100e6]))}
+    merged = {"_volume_dst_net": sketch(keys, np.array([5e9, 100e6]))}
     (row,) = of.read(view(merged, 61 * MINUTE_NS), ()).rows
     assert row.entity == {"dst_net": "lab"}
     assert row.summary.startswith(
