@@ -137,7 +137,7 @@ def test_rotated_files_make_one_section(tmp_path: Path) -> None:
 
 def test_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A choice is the same whatever the size of the batches."""
-    monkeypatch.setattr("probe.capture.extract._BATCH", 7)
+    monkeypatch.setitem(extract.__globals__, "_BATCH", 7)
     data = section() + interface() + b"".join(enhanced(TCP, units=n) for n in range(100))
     done, _ = cut(tmp_path / "out", lambda packets: packets["ts_ns"] % 3_000 == 0, data)
     assert records(tmp_path / "out")["ts_ns"].tolist() == [n * 1000 for n in range(0, 100, 3)]
