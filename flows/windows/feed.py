@@ -161,7 +161,9 @@ class TaskFeed:
         What began, and what came to nothing, is judged once: when the pane overflows and a flow
         is fed for the first time. Later its answer may be folded away.
         """
-        streams = int(entries[:, KIND].max(initial=0) >> STREAM_SHIFT) + 1
+        if not len(entries):  # perhaps of a partition that never had a stream
+            return np.empty(0, np.uint8)
+        streams = int(entries[:, KIND].max() >> STREAM_SHIFT) + 1
         tenants = [self._tenant_of(stream) for stream in range(streams)]
         owners = np.array([tenants.index(tenant) for tenant in tenants], np.uint64)
         classes = np.empty(len(entries), np.uint8)

@@ -9,7 +9,8 @@ import pytest
 
 from flows.kernels.classes import ATTEMPT, INITIATED, REFLECTED, SYN
 from flows.windows.fields import FieldList
-from flows.windows.partition import WindowConfig
+from flows.windows.networks import Networks
+from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.tasks import Task, Where
 from schemas.record import PACKET, Packets
 from tests.support.jobs import units_of
@@ -129,3 +130,9 @@ def udp(src: str, dst: str, src_port: int, dst_port: int, *, count: int) -> Pack
 
 def naive_of(entries: Any) -> Any:
     return np.array(naive_classes(entries, [0], ()))
+
+
+def test_a_partition_that_held_nothing_ends() -> None:
+    """An empty partition, which never had a stream, gives a unit without sketches."""
+    empty = PartitionAccumulator("empty", "0", CONFIG, PEERS, Networks({}))
+    assert not empty.end(0).sketches
