@@ -202,3 +202,36 @@ def offer_entries(
             offer_candidate(
                 keys, i, key_hashes[i], order, table, lowest, slots, state, seed, kept
             )  # fmt: skip
+
+
+@numba.njit(nogil=True, cache=True)
+def find_orders(
+    keys: Any, key_hashes: Any, table: Any, lowest: Any, slots: Any, state: Any, out: Any
+) -> None:
+    """Smallest order of each key's pairs, (n, words), (n,); of a key that isn't held, at least.
+
+    Args:
+        keys: (n, words) uint64.
+        key_hashes: (n,) uint64.
+        table: as for ``prune``, like the following three.
+        lowest: orders.
+        slots: index.
+        state: ``COUNT`` and ``THRESHOLD``.
+        out: receives the orders, (n,) uint64.
+    """
+    n_slots = np.uint64(slots.shape[0])
+    words = table.shape[1]
+    for i in range(out.shape[0]):
+        out[i] = state[THRESHOLD]
+        slot = _slot_of(key_hashes[i], n_slots)
+        while slots[slot] != 0:
+            position = np.int64(slots[slot]) - 1
+            same = True
+            for word in range(words):
+                same &= table[position, word] == keys[i, word]
+            if same:
+                out[i] = min(np.uint64(lowest[position]), state[THRESHOLD])
+                break
+            slot += _1
+            if slot == n_slots:
+                slot = _0

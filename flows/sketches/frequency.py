@@ -31,7 +31,14 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.errors import SketchError
-from flows.kernels.group import Grouped, group_sum, heaviest
+from flows.kernels.group import (
+    NOTHING_DROPPED,
+    Grouped,
+    Heaviest,
+    group_sum,
+    heaviest,
+    likely_heaviest,
+)
 from flows.sketches import seal, unseal
 from flows.sketches.count_min import DEPTH, WIDTH, CountMin, CountMinPair
 from schemas.hashing import DEFAULT_SEED, hash_words
@@ -43,6 +50,9 @@ EXACT_KEYS: Final = 2048
 
 CANDIDATES: Final = 2048
 """So many keys by packets, and by bytes, of one update reach the frequent-items sketches."""
+
+MANY_ROWS: Final = 8 * CANDIDATES
+"""Above so many rows at once the light ones are told by a first look."""
 
 _ITEM_BYTES: Final = 96  # a counter, a state and a text of up to 64 digits
 
@@ -140,6 +150,33 @@ class Frequency:
         Raises:
             SketchError: the keys have another number of words, or columns differ in length.
         """
+        self._count(keys, hashes, packets, n_bytes)
+        self._add(Grouped(keys, hashes, packets, n_bytes))
+
+    def update_rows(self, keys: U64, hashes: U64, packets: U64, n_bytes: U64) -> None:
+        """Add rows whose keys may repeat; arguments as for ``update``.
+
+        Of very many at once, those of keys that are light for certain reach Count-Min only, which
+        saves summing them by key; the upper bounds are somewhat wider for it.
+
+        Raises:
+            SketchError: as ``update``.
+        """
+        self._count(keys, hashes, packets, n_bytes)
+        likely = None
+        if len(hashes) > MANY_ROWS:
+            likely = likely_heaviest(hashes, packets, n_bytes, 2 * CANDIDATES)
+        if likely is None or len(likely.rows) == len(hashes):
+            self._add(group_sum(keys, hashes, packets, n_bytes))
+            return
+        sketched = self._spilled()
+        sketched.counts.update(hashes, packets, n_bytes)
+        columns = (np.take(column, likely.rows, axis=0) for column in (keys, hashes))
+        weights = (np.take(column, likely.rows) for column in (packets, n_bytes))
+        sketched.name(group_sum(*columns, *weights), likely)
+
+    def _count(self, keys: U64, hashes: U64, packets: U64, n_bytes: U64) -> None:
+        """Check columns, and add them to the totals."""
         if keys.shape != (len(keys), self.words):
             msg = f"keys of {self.words} words were expected, not an array of {keys.shape}"
             raise SketchError(msg)
@@ -151,7 +188,6 @@ class Frequency:
             raise SketchError(msg)
         self._totals[PACKETS] += int(packets.sum())
         self._totals[BYTES] += int(n_bytes.sum())
-        self._add(Grouped(keys, hashes, packets, n_bytes))
 
     def merge(self, other: Frequency) -> None:
         """Add all that the other has seen.
@@ -307,18 +343,22 @@ class Frequency:
         return self.words, self.width, self.lg_max, self.seed
 
     def _add(self, rows: Grouped) -> None:
-        if self._sketched is None:
+        if self._sketched is None and len(rows.hashes) <= EXACT_KEYS:
+            rows = _sum(self._exact, rows)
+            self._exact = None
             if len(rows.hashes) <= EXACT_KEYS:
-                rows = _sum(self._exact, rows)
-                self._exact = None
-                if len(rows.hashes) <= EXACT_KEYS:
-                    self._exact = rows
-                    return
+                self._exact = rows
+                return
+        self._spilled().add(rows)
+
+    def _spilled(self) -> _Sketched:
+        """From here on, the sketches."""
+        if self._sketched is None:
             self._sketched = _Sketched(self.width, self.lg_max)
             if self._exact is not None:
                 self._sketched.add(self._exact)
                 self._exact = None
-        self._sketched.add(rows)
+        return self._sketched
 
     def _sketched_ranking(self, metric: int, n: int, share: int) -> Ranking:
         assert self._sketched is not None
@@ -346,14 +386,18 @@ class _Sketched:
 
     def add(self, rows: Grouped) -> None:
         self.counts.update(rows.hashes, rows.packets, rows.bytes)
+        self.name(rows)
+
+    def name(self, rows: Grouped, others: Heaviest = NOTHING_DROPPED) -> None:
+        """Feed the heaviest to the frequent-items sketches; ``others`` bounds keys left out."""
         chosen = heaviest(rows.packets, rows.bytes, CANDIDATES)
         texts = _texts(rows.keys[chosen.rows])
         for items, weights in zip(self.items, (rows.packets, rows.bytes), strict=True):
             update = items.update
             for text, weight in zip(texts, weights[chosen.rows].tolist(), strict=True):
                 update(text, weight)
-        self.unfed[PACKETS] += chosen.dropped_packets
-        self.unfed[BYTES] += chosen.dropped_bytes
+        self.unfed[PACKETS] += max(chosen.dropped_packets, others.dropped_packets)
+        self.unfed[BYTES] += max(chosen.dropped_bytes, others.dropped_bytes)
 
     def merge(self, other: _Sketched) -> None:
         self.counts.merge(other.counts)

@@ -210,8 +210,12 @@ class TaskFeed:
             elif isinstance(sketch, SuperSpread):
                 sketch.update(keys[rows], key_hashes[rows], elements[rows])
             else:
-                packets, octets = flows.packets[rows], flows.bytes[rows]
-                sketch.update(*group_sum(keys[rows], key_hashes[rows], packets, octets))
+                columns = keys[rows], key_hashes[rows], flows.packets[rows], flows.bytes[rows]
+                if task.where:
+                    # A flood is worth its while: what is light matters to no detector.
+                    sketch.update_rows(*columns)
+                else:
+                    sketch.update(*group_sum(*columns))
 
     def take(
         self, boundary: int, sampled: Mapping[Group, Sampling] = MappingProxyType({})

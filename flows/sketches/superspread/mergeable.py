@@ -169,7 +169,7 @@ class SuperSpread:
         hashes = hash_words(keys, self.seed)
         others = 0
         if self._pool is not None:
-            rows, others = self._pool.likely(hashes, n, at_least)
+            rows, others = self._pool.likely(keys, hashes, n, at_least)
             keys, hashes = keys[rows], hashes[rows]
         estimate, lower, upper = self.estimates(keys, hashes)
         certain = lower >= at_least

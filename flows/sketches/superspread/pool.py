@@ -31,6 +31,7 @@ _DROP: Final = 1.9207  # half the square of 1.96
 # Registers, and how many keys stay at most: so many per row asked for, and so many more.
 _SCREENS: Final = ((256, 16, 1024), (1024, 4, 256))
 _LOOK: Final = 256  # registers that tell whether a key is worth reading in full
+_FEW_ORDERS: Final = 12.0  # of n elements none is below so many n-ths once in e^12
 _SCREEN_DEVIATIONS: Final = 4.0
 _NOTHING_SEEN: Final = 9.0  # pairs per screen that leave no trace less often than once in 8000
 
@@ -181,19 +182,24 @@ class Pool:
             rows = rows[left]
         return rows
 
-    def likely(self, key_hashes: U64, n: int, at_least: float) -> tuple[npt.NDArray[np.intp], int]:
+    def likely(
+        self, keys: U64, key_hashes: U64, n: int, at_least: float
+    ) -> tuple[npt.NDArray[np.intp], int]:
         """Rows that can have a lower bound of ``at_least``, at most ``n``, those of most elements.
 
-        Looks at a part of the registers, so that a key at whose place they are nearly empty
-        costs little.
+        A key with many elements has a pair of small order: without one it isn't looked at. Then
+        a part of the registers is read, so that a key whose own are nearly empty costs little.
 
         Returns:
             The rows, and how many others are likely over it too.
         """
-        if len(key_hashes) == 0:
-            return np.empty(0, np.intp), 0
+        orders = np.empty(len(keys), np.uint64)
+        table.find_orders(keys, key_hashes, self.keys, self.lowest, self.slots, self.state, orders)
+        near = np.flatnonzero(orders <= table.EVERYTHING * _FEW_ORDERS / max(at_least, 1))
+        if len(near) == 0:
+            return near, 0
         registers = min(_LOOK, self.shape.registers)
-        _, _, x, information = self._fit(key_hashes, registers)
+        _, _, x, information = self._fit(key_hashes[near], registers)
         # A key over it for certain has an estimate above it, here within four deviations.
         root = np.sqrt(np.maximum(information, 1e-9))
         upper = x + 2 * np.log(1 + (_SCREEN_DEVIATIONS / 2 + 0.5) / root)
@@ -201,10 +207,10 @@ class Pool:
         seen = (information >= 1) | (at_least * registers < _NOTHING_SEEN * self.shape.registers)
         rows = np.flatnonzero(seen & (upper >= aim))
         if len(rows) <= n:
-            return rows, 0
+            return near[rows], 0
         chosen = np.argpartition(-x[rows], n)
         others = int(np.count_nonzero(x[rows[chosen[n:]]] >= aim))
-        return rows[chosen[:n]], others
+        return near[rows[chosen[:n]]], others
 
     def _fit(self, key_hashes: U64, registers: int) -> tuple[I32, I32, F64, F64]:
         n = len(key_hashes)

@@ -10,7 +10,7 @@ import pytest
 from flows.errors import SketchError
 from flows.kernels.group import Grouped, group_sum
 from flows.sketches import count_min
-from flows.sketches.frequency import BYTES, EXACT_KEYS, PACKETS, Frequency
+from flows.sketches.frequency import BYTES, CANDIDATES, EXACT_KEYS, MANY_ROWS, PACKETS, Frequency
 from schemas.hashing import hash_words
 from tests.support.naive_sketches import NaiveFrequency
 
@@ -353,3 +353,45 @@ def test_bounds_refuse_keys_of_another_length() -> None:
     """Three words are no key of two."""
     with pytest.raises(SketchError, match="keys of 2 words"):
         Frequency(WORDS).bounds(np.zeros((1, 3), np.uint64))
+
+
+@pytest.mark.parametrize(
+    ("keys", "exponent"),
+    [(200_000, None), (200_000, 1.3), (100, 1.3)],
+    ids=["flood", "zipf", "few"],
+)
+def test_rows_with_repeated_keys_keep_all_that_is_promised(keys: int, exponent: float) -> None:
+    """Bounds hold, and nothing heavy is unlisted, whether or not light keys were left out."""
+    rng = np.random.default_rng(8)
+    universe = keys_of(keys)
+    truth = NaiveFrequency()
+    summary = Frequency(WORDS)
+    for _ in range(3):
+        n = 4 * MANY_ROWS
+        ids = rng.integers(0, keys, n) if exponent is None else rng.zipf(exponent, n) % keys
+        ids[:2000] = 7
+        weights = rng.integers(1, 3, n).astype(np.uint64)
+        columns = universe[ids], hash_words(universe[ids]), weights, weights * np.uint64(60)
+        summary.update_rows(*columns)
+        truth.update(columns[0], columns[2], columns[3])
+    check(summary, truth)
+    assert summary.exact == (keys == 100)
+    (row,) = summary.bounds(universe[7:8])
+    known, packets, _ = truth.columns()
+    assert row.packets_lower <= packets[known.index(row.key)] <= row.packets_upper
+    assert row.packets_upper - row.packets_lower < 0.01 * summary.total_packets
+
+
+def test_a_flood_of_light_keys_stays_within_the_guarantee() -> None:
+    """What is left out weighs no more than N / (K + 1) an update."""
+    keys = keys_of(16 * MANY_ROWS)
+    ones = np.ones(len(keys), np.uint64)
+    summary = Frequency(WORDS)
+    summary.update_rows(keys, hash_words(keys), ones, ones)
+    assert 0 < summary.top(1).by_packets.error <= len(keys) / (CANDIDATES + 1)
+
+
+def test_rows_are_checked_like_keys() -> None:
+    """Columns of one length, keys of the right one."""
+    with pytest.raises(SketchError, match="keys of 2 words"):
+        Frequency(WORDS).update_rows(*(np.zeros((1, 3), np.uint64), *[np.zeros(1, np.uint64)] * 3))
