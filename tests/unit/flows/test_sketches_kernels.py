@@ -10,7 +10,7 @@ import pytest
 
 from flows.kernels.count_min import add, add_pair, smallest
 from flows.kernels.cpc import distinct_few, new_coupons
-from flows.kernels.group import TIES, group_sum, heaviest
+from flows.kernels.group import TIES, group_sum, heaviest, likely_heaviest
 from flows.kernels.murmur import murmur3_x64_128
 from flows.sketches.count_min import row_seeds
 from schemas.hashing import hash_words
@@ -145,6 +145,29 @@ def test_heaviest_of_equal_rows_are_a_few():
     chosen = heaviest(ones, ones * np.uint64(60), 500)
     assert chosen.rows.tolist() == list(range(TIES))
     assert (chosen.dropped_packets, chosen.dropped_bytes) == (1, 60)
+
+
+def test_likely_heaviest_leaves_out_only_what_is_light():
+    """Every row of a key that weighs more than what is given as dropped is among the rows."""
+    rng = np.random.default_rng(12)
+    keys = rng.integers(0, 5000, 20_000, np.uint64).reshape(-1, 1)
+    keys[:3000] = 7
+    packets = rng.integers(1, 4, len(keys)).astype(np.uint64)
+    n_bytes = packets * rng.integers(40, 1500, len(keys)).astype(np.uint64)
+    found = likely_heaviest(hash_words(keys), packets, n_bytes, 50)
+    rows = set(found.rows.tolist())
+    assert 3000 <= len(rows) < 4000
+    sums: dict[int, list[int]] = {}
+    for (key,), p, b in zip(keys.tolist(), packets.tolist(), n_bytes.tolist(), strict=True):
+        both = sums.setdefault(key, [0, 0])
+        both[0] += p
+        both[1] += b
+    out = [sums[keys[row, 0]] for row in range(len(keys)) if row not in rows]
+    assert max(p for p, _ in out) <= found.dropped_packets < 100
+    assert max(b for _, b in out) <= found.dropped_bytes
+    everything = likely_heaviest(hash_words(keys), packets, n_bytes, 10_000)
+    assert len(everything.rows) == len(keys)
+    assert everything[1:] == (0, 0)
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="this is the run without the compiler")

@@ -5,7 +5,7 @@ import pytest
 
 from flows.errors import SketchError
 from flows.kernels import superspread as kernel
-from flows.kernels.superspread_candidates import THRESHOLD
+from flows.kernels.superspread_candidates import THRESHOLD, find_orders
 from flows.kernels.superspread_estimate import bounds, fit, log_likelihood, slopes
 from flows.sketches.superspread import ClassicSuperSpread
 from flows.sketches.superspread.pool import Pool, Shape, shape_of
@@ -185,3 +185,18 @@ def test_shape_fills_the_memory_and_no_more(memory, words):
     """Pool and table take what was given, all but a group of words."""
     pool = Pool(words, shape_of(words, memory), SEED)
     assert memory - 256 < pool.memory_bytes <= memory + 64
+
+
+def test_find_orders_equals_a_dict():
+    """Of a held key its smallest order; of others the threshold, below which they have none."""
+    keys, key_hashes, pairs = random_pairs(3000, 800)
+    pool = Pool(keys.shape[1], Shape(pool_words=320, registers=64, capacity=64), SEED)
+    pool.feed(keys, key_hashes, hashed(key_hashes, pairs))
+    count = pool.settle()
+    held = {tuple(k): int(o) for k, o in zip(pool.keys[:count].tolist(), pool.lowest, strict=False)}
+    asked, rows = np.unique(keys, axis=0, return_index=True)
+    out = np.empty(len(asked), np.uint64)
+    find_orders(asked, key_hashes[rows], pool.keys, pool.lowest, pool.slots, pool.state, out)
+    threshold = int(pool.state[THRESHOLD])
+    assert out.tolist() == [held.get(tuple(key), threshold) for key in asked.tolist()]
+    assert 0 < count < len(asked)
