@@ -16,6 +16,7 @@ Entity = Mapping[str, str]
 DAY_NS: Final = 86_400 * 10**9
 
 _ADDRESSES: Final = ("src_addr", "dst_addr")
+_NETWORKS: Final = frozenset({"src_net", "dst_net"})
 _FIELD: Final = re.compile(r"(\w+)=(.*?)(?= \w+=|$)")
 
 
@@ -52,13 +53,18 @@ class Fired:
         return same and any(_agree(entity, label.entity) for entity in self.entities)
 
     def relates_to(self, label: Label) -> bool:
-        """Whether it may come of what is labelled: of a related kind, about one of its hosts."""
-        if self.alert.detector not in label.related or not self._overlaps(label):
+        """Whether it may come of what is labelled.
+
+        It is of a related kind and about one of its hosts, or of a related or its own kind and
+        about a network, or of a network's host: who is in a network isn't told by its name.
+        """
+        related = self.alert.detector in label.related
+        own = label.detector in (self.alert.detector, self.alert.rule)
+        if not (related or own) or not self._overlaps(label):
             return False
-        hosts = _hosts(label.entity)
-        found = [_hosts(entity) for entity in self.entities]
-        # A named network has hosts that it doesn't name.
-        return any(not named or not hosts or named & hosts for named in found)
+        if any(_is_network(entity) for entity in (label.entity, *self.entities)):
+            return True
+        return related and any(_hosts(entity) & _hosts(label.entity) for entity in self.entities)
 
     def _overlaps(self, label: Label) -> bool:
         """Whether both are of one time; in a long window it may fire when all is over."""
@@ -75,6 +81,10 @@ def _agree(one: Entity, other: Entity) -> bool:
 
 def _hosts(entity: Entity) -> set[str]:
     return {entity[name] for name in _ADDRESSES if name in entity}
+
+
+def _is_network(entity: Entity) -> bool:
+    return not _NETWORKS.isdisjoint(entity)
 
 
 def fired(revisions: Iterable[Alert]) -> list[Fired]:

@@ -57,6 +57,11 @@ class Plan:
     latest_s: float = 0
     rhythm: bool = False
 
+    @property
+    def slow(self) -> bool:
+        """Whether it takes a horizon to add up."""
+        return self.planted.start_s == 0 and self.planted.duration_s == HORIZON_S
+
     def scenario(self, seed: int) -> Scenario:
         """The scenario of a seed."""
         # The golden ratio spreads the starts of few seeds evenly.

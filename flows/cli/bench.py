@@ -180,14 +180,14 @@ def detect(quick: bool, only: str | None, seed: int, seeds: int | None, jobs: in
     groups = measured.groups_of(only)
     planted = [group for group in groups if group not in measured.CLEAN]
     todo = list(cases(planted, seed, seeds or (2 if quick else 20), quick))
-    totals = measured.Totals()
+    totals, pane_ns = measured.Totals(), measured.settings().window.pane_ns
     with progress_bar(todo, measured.run_all(todo, jobs)) as outcomes:
         for outcome in outcomes:
             totals.add(outcome)
-            for line in report.faults(outcome):
+            for line in report.faults(outcome, pane_ns):
                 click.echo(line)
     if totals.scores:
-        click.echo(f"\n{report.table(totals, measured.settings().window.pane_ns)}")
+        click.echo(f"\n{report.table(totals, pane_ns)}")
     if quiet := report.quiet(totals):
         click.echo(f"\n{quiet}")
     for name in [group for group in groups if group in measured.CLEAN]:

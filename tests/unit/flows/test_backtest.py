@@ -93,6 +93,14 @@ def test_a_related_alert_is_neither_right_nor_wrong() -> None:
     assert judged([scan({"src_net": "lab"})], flood) == [0, 0, 0, 1, 0]
 
 
+def test_an_alert_about_the_network_of_a_host_is_related() -> None:
+    """Also of the label's own kind; one about another host, or another probe, is wrong."""
+    host = label({"src_addr": "10.0.0.9"})
+    assert judged([scan({"src_net": "lab"})], host) == [0, 1, 0, 1, 0]
+    assert judged([scan({"src_addr": "10.0.0.8"})], label({"src_net": "lab"})) == [0, 1, 0, 1, 0]
+    assert judged([scan({"probe": "two"})], label({"probe": "one"})) == [0, 1, 0, 0, 1]
+
+
 def test_what_is_clean_must_not_be_found() -> None:
     """An alert about a look-alike is wrong, and nothing is missed without one."""
     assert judged([scan()], label(attack=False)) == [0, 0, 0, 0, 1]
