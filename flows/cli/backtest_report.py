@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from flows.backtest import DAY_NS, Fired, Score, Tally
+from flows.backtest import Fired, Score, Tally
 from flows.cli.backtest_run import Finding, Report
 from flows.progress import format_time
 from flows.summary import make_console, printable
@@ -30,10 +30,9 @@ def show(reports: Mapping[str, Report]) -> None:
     console = make_console()
     console.width = max(console.width, WIDTH)
     first = next(iter(reports.values()))
-    span = (first.end_ns - first.start_ns) / DAY_NS
     console.print(
         f"{first.packets:,} packets, {format_time(first.start_ns)} to {format_time(first.end_ns)} "
-        f"({span:,.3g} days)"
+        f"({_seconds(first.end_ns - first.start_ns)})"
     )
     names = list(dict.fromkeys(f.rule for report in reports.values() for f in report.findings))
     found = {(title, f.rule): f for title, report in reports.items() for f in report.findings}
@@ -52,6 +51,10 @@ def show(reports: Mapping[str, Report]) -> None:
                 console.print(f"  {times:>6,}  {printable(entity)}")
             for line in _faults(finding.score) if finding.score else ():
                 console.print(f"  {line}")
+            if finding.near:
+                console.print(f"\n{finding.rule}{head}, nearly", style="bold")
+            for entity, share in finding.near:
+                console.print(f"  {share:>6.0%}  {printable(entity)}")
 
 
 def _table(
@@ -133,7 +136,7 @@ def _report(report: Report) -> dict[str, Any]:
         "start_ns": report.start_ns,
         "end_ns": report.end_ns,
         "rules": {
-            finding.rule: _tally(finding.tally)
+            finding.rule: {**_tally(finding.tally), "near": dict(finding.near)}
             | (_score(finding.score, report.pane_ns) if finding.score else {})
             for finding in report.findings
         },

@@ -10,8 +10,8 @@ from functools import partial
 
 from flows import job
 from flows.backtest import Fired, Score, Tally, fired, judge, tally
+from flows.cli.near_misses import near_misses
 from flows.detect import registry
-from flows.detect.policy import RuleSpec
 from flows.errors import UsageError
 from flows.labels import Label
 from flows.settings import Settings
@@ -28,11 +28,13 @@ class Finding:
         rule: its name.
         tally: what it would have meant.
         score: against labels; None without any.
+        near: entities that came near its threshold, with their share of it.
     """
 
     rule: str
     tally: Tally
     score: Score | None
+    near: Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,13 @@ def run(
         UsageError: the source is live, or can't be read from a time on.
     """
     _check(settings, since_ns)
-    rules = registry.rules(settings)
     with tempfile.TemporaryDirectory(
         prefix="netspectra-backtest-", ignore_cleanup_errors=True
     ) as directory:
         there = settings.model_copy(update={"store": f"chdb:{directory}/store"})
         code = job.try_out(there, workers, find=partial(_find, since_ns=since_ns))
         with Store.open(there.store, serve=False) as store:
-            return _report(store, rules, labels, settings.window.pane_ns, int(code))
+            return _report(store, settings, labels, int(code))
 
 
 def _check(settings: Settings, since_ns: int | None) -> None:
@@ -99,13 +100,8 @@ def _find(settings: Settings, since_ns: int | None) -> inputs.Opener:
     return lambda store: inputs.Input(settings.kafka.topics.packets, partitions)
 
 
-def _report(
-    store: Store,
-    rules: Sequence[RuleSpec],
-    labels: Sequence[Label] | None,
-    pane_ns: int,
-    code: int,
-) -> Report:
+def _report(store: Store, settings: Settings, labels: Sequence[Label] | None, code: int) -> Report:
+    pane_ns = settings.window.pane_ns
     (span,) = store.query(
         "SELECT toUnixTimestamp64Milli(min(window_start)) * 1000000 AS first_ns, "
         "toUnixTimestamp64Milli(max(window_start)) * 1000000 AS last_ns, "
@@ -115,10 +111,12 @@ def _report(
     by_rule: defaultdict[str, list[Fired]] = defaultdict(list)
     for each in fired(stored.revisions(store.query)):
         by_rule[each.alert.rule].append(each)
+    near = near_misses(store.query, settings)
     findings = []
-    for rule in rules:
+    for rule in registry.rules(settings):
         found = sorted(by_rule[rule.name], key=lambda each: each.fired_ns)
         detector = rule.detector().about.name
         score = None if labels is None else judge(found, labels, (rule.name, detector))
-        findings.append(Finding(rule.name, tally(found, end_ns - start_ns), score))
+        summed = tally(found, end_ns - start_ns)
+        findings.append(Finding(rule.name, summed, score, near.get(rule.name, ())))
     return Report(code, int(span["packets"]), start_ns, end_ns, pane_ns, tuple(findings))

@@ -66,6 +66,8 @@ def test_labels_give_recall_and_precision(place: Path, capsys: pytest.CaptureFix
     assert (scan["alerts"], scan["medium_and_above"], scan["groups"]) == (1, 1, 0)
     assert (scan["recall"], scan["precision"], scan["delays_panes"]) == (1.0, 1.0, [0])
     assert report["rules"]["port_scan"]["alerts"] == 0
+    slow = SITE.labels[1].entity
+    assert scan["near"] == {" ".join(f"{k}={v}" for k, v in slow.items()): pytest.approx(0.8)}
     assert not list((place / "tmp").iterdir())
     assert set(place.iterdir()) == before
 
@@ -82,6 +84,8 @@ def test_two_files_of_rules_are_compared(capsys: pytest.CaptureFixture[str]) -> 
     assert scans["wide.yaml"][:2] == ["1", "1"]
     assert ["port_scan", "wide.yaml", "off"] in rows
     assert "wrong: src_addr=10.200.1." in out
+    assert "host_scan (wide.yaml), nearly" in out
+    assert "host_scan (strict.yaml), nearly" not in out
 
 
 @pytest.mark.parametrize(
