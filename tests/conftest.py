@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from flows.storage.embedded import ENGINE_OPTIONS
 from tests.support import kafka, machine
 
 # A build judges the change, not the dice: a developer's run draws new examples, CI's the same.
@@ -78,6 +80,9 @@ def miss(name: str, reason: str) -> NoReturn:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell has what it starts in the background ignore Ctrl-C, and our children inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     unknown = REQUIRED - NEEDS.keys() - FOUND_BY_FIXTURES
     if unknown:
         raise pytest.UsageError(f"NETSPECTRA_REQUIRE: unknown {', '.join(sorted(unknown))}")
@@ -138,6 +143,14 @@ def no_settings_from_outside() -> Iterator[None]:
         for name in os.environ:
             if name.startswith("NETSPECTRA_") and not name.startswith(RESERVED):
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def room_for_many_engines() -> Iterator[None]:
+    """Allow this process what no job needs: chDB keeps 2.4 MB of each engine that was open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINE_OPTIONS, "max_server_memory_usage", 4_000_000_000)
         yield
 
 
