@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "probe": "Capture packets to Kafka.",
     "alerts": "List alerts and act on them.",
     "extract": "Cut an alert's packets out of captures.",
+    "query": "Ask what people ask most.",
     "sql": "Ask the store with SQL.",
     "backtest": "Try rules on traffic that is there already.",
     "check": "Check that the store's tables agree.",

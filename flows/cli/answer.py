@@ -1,0 +1,94 @@
+"""Answers of the store as a table for people, or as rows for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flows.cli.alerts_list import write
+from flows.cli.text import number, safe
+
+if TYPE_CHECKING:
+    from flows.storage.reader import Reader
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows of a statement, with the names and ClickHouse types of their columns."""
+
+    names: Sequence[str]
+    types: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+def ask(reader: Reader, sql: str) -> Answer:
+    """Run a statement without ``FORMAT``.
+
+    Raises:
+        StoreError: the store refused it.
+    """
+    text = reader.query_text(sql, "JSONCompactEachRowWithNamesAndTypes").decode()
+    names, types, *rows = map(json.loads, text.splitlines())
+    return Answer(names, types, rows)
+
+
+def show(found: Answer, form: str, nothing: str) -> None:
+    """Print an answer.
+
+    Args:
+        found: what the store said.
+        form: ``table``, ``json``, ``jsonl`` or ``csv``.
+        nothing: what a table says when there are no rows.
+    """
+    if form == "table":
+        _table(found, nothing)
+        return
+    times = [kind.startswith("DateTime") for kind in found.types]
+    objects = [
+        {
+            name: f"{value.replace(' ', 'T')}+00:00" if is_time else value
+            for name, value, is_time in zip(found.names, row, times, strict=True)
+        }
+        for row in found.rows
+    ]
+    if form == "csv" and not objects:
+        print(",".join(found.names))
+    write(objects, form)
+
+
+def _table(found: Answer, nothing: str) -> None:
+    from rich.table import Table
+
+    from flows.summary import make_console
+
+    console = make_console()
+    if not found.rows:
+        console.print(nothing)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
+    for name, kind in zip(found.names, found.types, strict=True):
+        is_number = _is_number(kind)
+        table.add_column(
+            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+        )
+    for row in found.rows:
+        table.add_row(*(_cell(v, kind) for v, kind in zip(row, found.types, strict=True)))
+    console.print(table)
+
+
+def _is_number(kind: str) -> bool:
+    return kind.removeprefix("Nullable(").startswith(("UInt", "Int", "Float"))
+
+
+def _cell(value: Any, kind: str) -> str:
+    if value is None:
+        return "-"
+    if kind.startswith("DateTime"):
+        return str(value).rstrip("0").rstrip(".") if "." in value else str(value)
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, int) and _is_number(kind):
+        return f"{value:,}"
+    return safe(str(value))

@@ -1,0 +1,88 @@
+"""Runs a saved query and shows its answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli import answer, options
+from flows.cli.text import time_text
+from flows.storage import resolution
+from flows.storage.resolution import Span
+from flows.storage.saved import SavedQuery
+from flows.storage.saved_sql import Asked, statement
+
+if TYPE_CHECKING:
+    from flows.storage.reader import Reader
+
+_MS = 10**6
+
+
+def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
+    """Run it.
+
+    Args:
+        query: what to ask.
+        given: options as click has read them, and the query's own parameters.
+
+    Raises:
+        UsageError: a value can't be used.
+        StoreError: the store refused the statement.
+    """
+    span = _span(given)
+    values = {each.name: given[each.name] for each in query.parameters}
+    step_s = max((given.get("step_ns") or 0) // 10**9, 0)
+
+    with options.open_store() as reader:
+        if query.uses("from", "to", "step", "seconds") and None in (span.start_ms, span.end_ms):
+            span = _within(span, _traffic(reader))
+        asked = Asked(span, given["tenant"], given["where"], step_s)
+        sql = statement(query, values, asked)
+        if given["rows"]:
+            sql = f"{sql}\nLIMIT {given['rows']}"
+        if given["as_sql"]:
+            click.echo(f"{sql};")
+            return
+        found = answer.ask(reader, sql)
+        nothing = "" if found.rows or given["form"] != "table" else _nothing(_traffic(reader))
+    answer.show(found, given["form"], nothing)
+
+
+def _span(given: Mapping[str, Any]) -> Span:
+    start_ns = options.since_ns(given["from_ns"], given["ago_ns"])
+    start_ms = start_ns // _MS if start_ns else None
+    if start_ms is not None and given["ago_ns"] is not None:
+        start_ms = resolution.since(start_ms, time.time_ns() // _MS)
+    until_ns = given["until_ns"]
+    end_ms = until_ns // _MS if until_ns is not None else None
+    if start_ms is not None and end_ms is not None and start_ms >= end_ms:
+        msg = "the span ends before it begins; look at --from and --to"
+        raise click.UsageError(msg)
+    return Span(start_ms, end_ms)
+
+
+def _traffic(reader: Reader) -> Span:
+    """From the first pane in the store to the end of the last."""
+    (row,) = reader.query(
+        "SELECT count() AS n, toUnixTimestamp64Milli(min(window_start)) AS start_ms, "
+        "max(toUnixTimestamp64Milli(window_start) + pane_ms) AS end_ms FROM totals"
+    ).to_pylist()
+    return Span(row["start_ms"], row["end_ms"]) if row["n"] else Span()
+
+
+def _within(span: Span, traffic: Span) -> Span:
+    """The span with the traffic's ends where it is open."""
+    return Span(
+        traffic.start_ms if span.start_ms is None else span.start_ms,
+        traffic.end_ms if span.end_ms is None else span.end_ms,
+    )
+
+
+def _nothing(traffic: Span) -> str:
+    if traffic.start_ms is None or traffic.end_ms is None:
+        return "no rows; no traffic is stored yet"
+    start, end = (time_text(ms * _MS) for ms in (traffic.start_ms, traffic.end_ms))
+    return f"no rows; the traffic in the store is from {start} to {end} UTC"

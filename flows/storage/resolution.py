@@ -1,0 +1,75 @@
+"""How fine an answer has to be: which table of flows, and buckets of which length."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+MINUTE_LACKS: Final = frozenset(("src_port", "if_name", "src_mac", "dst_mac", "sampling_rate"))
+"""Columns of ``flows`` that ``flows_1m`` doesn't have."""
+
+HOUR_LACKS: Final = MINUTE_LACKS | {"dst_port"}
+"""Columns of ``flows`` that ``flows_1h`` doesn't have."""
+
+_ROLLUPS: Final = (("flows_1h", 3600, HOUR_LACKS), ("flows_1m", 60, MINUTE_LACKS))
+_STEPS_S: Final = (2, 10, 30, 60, 300, 900, 3600, 4 * 3600, 86_400)
+_MOST_BUCKETS: Final = 100
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span of event time, Unix ms; None where it is open."""
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    def conditions(self) -> Iterator[str]:
+        """Conditions on ``window_start``."""
+        if self.start_ms is not None:
+            yield f"window_start >= {time_literal(self.start_ms)}"
+        if self.end_ms is not None:
+            yield f"window_start < {time_literal(self.end_ms)}"
+
+    def fits(self, grain_s: int) -> bool:
+        """Whether it begins and ends with windows of a rollup."""
+        return all(not (end_ms or 0) % (grain_s * 1000) for end_ms in (self.start_ms, self.end_ms))
+
+
+def time_literal(time_ms: int | None) -> str:
+    """A Unix time in ms as SQL; the beginning of time for None."""
+    text = datetime.fromtimestamp((time_ms or 0) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return f"toDateTime64('{text[:-3]}', 3, 'UTC')"
+
+
+def table_for(words: Collection[str], span: Span, grain_s: int | None) -> str:
+    """The coarsest table of flows that has the columns and the grain.
+
+    Args:
+        words: words of the statement, the columns among them.
+        span: what is asked for.
+        grain_s: how fine time must be, s; None where only the span matters.
+    """
+    named = {word.lstrip('"') for word in words}
+    for table, window_s, lacks in _ROLLUPS:
+        fine = grain_s is None or grain_s % window_s == 0
+        if fine and span.fits(window_s) and not lacks & named:
+            return table
+    return "flows"
+
+
+def step_s(span: Span) -> int:
+    """Length of the buckets for a span, so that there are at most some hundred; s."""
+    length_s = ((span.end_ms or 0) - (span.start_ms or 0)) / 1000
+    return next((s for s in _STEPS_S if s * _MOST_BUCKETS >= length_s), _STEPS_S[-1])
+
+
+def since(time_ms: int, now_ms: int) -> int:
+    """Start of a span that reaches back from now, on the edge of a rollup's window.
+
+    A span of two hours and more begins with a whole minute, of two days with a whole hour.
+    """
+    ago_s = (now_ms - time_ms) / 1000
+    grain_ms = 3_600_000 if ago_s >= 172_800 else 60_000 if ago_s >= 7200 else 1
+    return time_ms - time_ms % grain_ms
