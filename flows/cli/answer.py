@@ -13,6 +13,8 @@ from flows.cli.text import number, safe
 if TYPE_CHECKING:
     from flows.storage.reader import Reader
 
+_WIDEST = 10_000
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -67,12 +69,10 @@ def _table(found: Answer, nothing: str) -> None:
     if not found.rows:
         console.print(nothing)
         return
+    console.width = _WIDEST  # a row is a line, on a narrow terminal too
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
     for name, kind in zip(found.names, found.types, strict=True):
-        is_number = _is_number(kind)
-        table.add_column(
-            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
-        )
+        table.add_column(name, justify="right" if _is_number(kind) else "left", no_wrap=True)
     for row in found.rows:
         table.add_row(*(_cell(v, kind) for v, kind in zip(row, found.types, strict=True)))
     console.print(table)
@@ -86,7 +86,7 @@ def _cell(value: Any, kind: str) -> str:
     if value is None:
         return "-"
     if kind.startswith("DateTime"):
-        return str(value).rstrip("0").rstrip(".") if "." in value else str(value)
+        return str(value).partition(".")[0]
     if isinstance(value, float):
         return number(value)
     if isinstance(value, int) and _is_number(kind):

@@ -37,7 +37,7 @@ def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
     step_s = max((given.get("step_ns") or 0) // 10**9, 0)
 
     with options.open_store() as reader:
-        if query.uses("from", "to", "step", "seconds") and None in (span.start_ms, span.end_ms):
+        if query.is_bounded and None in (span.start_ms, span.end_ms):
             span = _within(span, _traffic(reader))
         asked = Asked(span, given["tenant"], given["where"], step_s)
         sql = statement(query, values, asked)

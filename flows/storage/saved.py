@@ -8,8 +8,9 @@ A file begins with comment lines: its title, and after an empty one what the ans
   configured network of that name;
 - ``{{flows}}``: the coarsest of ``flows``, ``flows_1m``, ``flows_1h`` that can answer;
 - ``{{span}}``: a condition on time and tenant; ``{{where}}``: the same and the user's own;
-- ``{{from}}``, ``{{to}}``: the span's ends; ``{{step}}``: length of the buckets of a series, s;
-  ``{{seconds}}``: how much of the bucket that begins at ``time`` lies in the span, s.
+- ``{{pairs}}``: the same where addresses are all that is needed;
+- ``{{to}}``: the span's end; ``{{time}}``: start of the bucket of a series; ``{{seconds}}``: how
+  much of the bucket that begins at ``time`` lies in the span, s.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ class SavedQuery:
     @property
     def is_series(self) -> bool:
         """Whether it has a row for each bucket of time, rather than the top of a list."""
-        return "{{step}}" in self.template
+        return "{{time}}" in self.template
 
-    def uses(self, *places: str) -> bool:
-        """Whether one of the places stands in the statement, ``from`` for ``{{from}}``."""
-        return any(f"{{{{{place}}}}}" in self.template for place in places)
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the ends of the span must be known."""
+        return self.is_series or "{{to}}" in self.template
 
 
 @cache

@@ -58,13 +58,14 @@ def statement(query: SavedQuery, values: Mapping[str, str], asked: Asked) -> str
         parts.append(f"tenant = {quote(asked.tenant)}")
     span = " AND ".join(parts) or "true"
     grain_s = step if query.is_series else None
+    named = set(tokens(condition))
     places = {
-        "flows": table_for(_words(sql) | set(tokens(condition)), asked.span, grain_s),
+        "flows": table_for(_words(sql) | named, asked.span, grain_s),
+        "pairs": table_for(named, asked.span, grain_s),
         "span": span,
         "where": f"{span} AND ({condition})" if condition else span,
-        "from": time_literal(asked.span.start_ms),
         "to": time_literal(asked.span.end_ms),
-        "step": str(step),
+        "time": f"toDateTime64(toStartOfInterval(window_start, INTERVAL {step} SECOND), 3, 'UTC')",
         "seconds": _seconds(step, asked.span),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: places[match[1]], sql)

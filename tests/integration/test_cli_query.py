@@ -28,6 +28,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             dst_addr=[address(a) for a in ("10.0.0.2", "10.0.0.1", "2001:db8::2")],
             window_start=[T0_MS, T0_MS, T0_MS + 2000],
             dst_port=[443, 50_000, 53],
+            eth_type=[0x0800, 0x0800, 0x86DD],
             bytes=[1000, 3000, 12_345],
             packets=[1, 2, 3],
         )

@@ -13,6 +13,6 @@ SELECT
     uniqExact(side.2) AS peers
 FROM {{flows}}
 ARRAY JOIN [(src_addr, dst_addr, true), (dst_addr, src_addr, false)] AS side
-WHERE {{where}}
+WHERE {{where}} AND eth_type IN (0x0800, 0x86DD)
 GROUP BY side.1
 ORDER BY total_bytes DESC, host
