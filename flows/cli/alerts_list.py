@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from flows.cli.text import iso, number, safe, time_text
+from flows.cli.text import amount, iso, number, safe, time_text
 
 if TYPE_CHECKING:
     from flows.cli.why_not import Distance
@@ -96,7 +96,7 @@ def show_distances(found: Sequence[Distance], form: str) -> None:
         write([{name: getattr(each, name) for name in names} for each in found], form)
         return
     for each in found:
-        at = f"{number(each.value)} {safe(each.unit)}" if each.value is not None else "-"
+        at = amount(each.value, safe(each.unit)) if each.value is not None else "-"
         if each.threshold is not None and each.percent is not None:
             at = f"{at}, {_percent(each.percent)} % of {number(each.threshold)}"
         print(f"{safe(each.rule):<16}{at}")

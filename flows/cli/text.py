@@ -30,6 +30,12 @@ def number(value: float, digits: int = 4) -> str:
     return f"{round(value)}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
+def amount(value: float, unit: str) -> str:
+    """A measurement with its unit: ``214 hosts``, ``1 host``, ``12.35M bit/s``."""
+    one = value == 1 and unit.endswith("s") and "/" not in unit
+    return f"{number(value)} {unit[:-1] if one else unit}"
+
+
 def time_text(time_ns: int) -> str:
     """A Unix time in ns as ``2026-01-02 03:04:05`` (UTC); 0 gives a dash."""
     return _utc(time_ns).strftime("%Y-%m-%d %H:%M:%S") if time_ns else "-"

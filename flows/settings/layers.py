@@ -58,7 +58,9 @@ class Layer:
 
     def put(self, path: Path, value: Any, origin: Origin) -> None:
         """Take a value, or note why not."""
-        if path in OPEN:
+        if path in OPEN and value == {}:
+            self.values[path] = {}, origin
+        elif path in OPEN:
             self.problems.append(f"{origin}: wanted names with values")
         elif path[-1].endswith("_file") and is_secret(meant := _without_file(path)):
             self._put_from_file(meant, value, origin)
@@ -230,7 +232,9 @@ def option_layer(overrides: Mapping[str, Any]) -> Layer:
 def _leaves(tree: Mapping[Any, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
     for key, value in tree.items():
         here = (*path, str(key))
-        if isinstance(value, dict) and (here in SECTIONS or here in OPEN):
+        if value == {} and here in OPEN:
+            yield here, {}
+        elif isinstance(value, dict) and (here in SECTIONS or here in OPEN):
             yield from _leaves(value, here)
         elif value is not None or here not in SECTIONS | OPEN:
             yield here, value

@@ -42,6 +42,17 @@ def test_rules_win_over_file_and_environment() -> None:
     assert load(env=env).detectors.port_scan.threshold == 70
 
 
+def test_nothing_is_left_out_when_the_file_says_so() -> None:
+    """``unless: {}`` takes a default away; networks of one's own take its place."""
+    usual = load(env={}).detectors.host_scan.unless
+    assert usual
+    file = rules("detectors: {host_scan: {unless: {}}, port_scan: {unless: {dst_net: [dns]}}}")
+    found = load(env={}, rules=file).detectors
+    assert found.host_scan.unless == {}
+    assert found.port_scan.unless == {"dst_net": ("dns",)}
+    assert found.super_spreader.unless == usual
+
+
 def test_options_win_over_rules() -> None:
     """What the command line names is meant."""
     file = rules("detectors: {host_scan: {threshold: 20}}")
