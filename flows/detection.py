@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,6 +15,7 @@ from flows.detect.alert import Alert
 from flows.detect.policy import Policy, RuleSpec, Wishes
 from flows.enrich.enricher import Enricher
 from flows.errors import NetSpectraError, UsageError
+from flows.notify.channel import Counts
 from flows.notify.dispatcher import Dispatcher
 from flows.operators.detect import Detection
 from flows.settings import Settings
@@ -104,6 +105,16 @@ class DetectionRun:
     def tasks(self, tasks: Sequence[Task]) -> list[Task]:
         """The tasks that are fed, given those of the settings."""
         return merged(tasks, self.rules)
+
+    @property
+    def notified(self) -> Mapping[str, Counts]:
+        """What became of the alerts, by notifier."""
+        return {} if self._dispatcher is None else self._dispatcher.counts
+
+    @property
+    def explained(self) -> Mapping[str, int]:
+        """What became of explanations; names as in ``Enricher.counts``."""
+        return self._enricher.counts
 
     def detection(self) -> Detection:
         """What the dataflow needs to know."""

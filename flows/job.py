@@ -20,6 +20,7 @@ from flows import logs, pipeline, recovery, summary
 from flows.detect import registry
 from flows.detection import DetectionRun
 from flows.errors import NetSpectraError
+from flows.metrics import MetricsServer, Readings
 from flows.progress import Progress
 from flows.settings import Settings
 from flows.sinks.result_rows import Context
@@ -89,6 +90,7 @@ class Job:
         self._networks = Networks(settings.networks)
         self._tasks = tasks_of(settings.tasks)
         self._window = window_of(settings)
+        self._opened: list[str] = []
         self._logs: list[PacketLog] = []
         self._accumulators: list[PartitionAccumulator] = []
         open_input = find(settings)
@@ -100,6 +102,7 @@ class Job:
                 settings, self.store, resumes=resumes, tell=tell, first=first
             )
             self._fed = self._detection.tasks(self._tasks)
+            self._metrics = MetricsServer(settings.metrics, self.readings)
         except BaseException:
             self.store.close()
             raise
@@ -150,8 +153,36 @@ class Job:
     def abandon(self) -> None:
         """Give everything back after a crash; the next run goes on from ``commits``."""
         self._done.set()
+        self._metrics.close()
         self._detection.close()
         self.store.close()
+
+    def readings(self) -> Readings:
+        """What this run has counted so far, for its metrics."""
+        # Partitions open one after the other: there may be a name without the rest yet.
+        named = list(zip(self._opened, self._logs, self._accumulators, strict=False))
+        counts, notified = self.counts, self._detection.notified
+        return Readings(
+            read={name: log.progress.packets for name, log, _ in named},
+            event_time_s={
+                name: log.progress.event_time_ns / 1e9
+                for name, log, _ in named
+                if log.progress.event_time_ns
+            },
+            stored_packets=counts.packets,
+            stored_bytes=counts.bytes,
+            stored_units=counts.units,
+            skipped_units=counts.skipped_units,
+            missing=dict(counts.missing),
+            open_packets=sum(accumulator.open_packets for _, _, accumulator in named),
+            notifications={
+                (name, outcome): getattr(each, outcome)
+                for name, each in notified.items()
+                for outcome in ("sent", "retried", "refused", "superseded")
+            },
+            notifications_pending={name: each.pending for name, each in notified.items()},
+            explanations=dict(self._detection.explained),
+        )
 
     def finish(self, *, show_summary: bool) -> int:
         """Close everything, tell how it went, and return the exit code."""
@@ -159,6 +190,7 @@ class Job:
         self._done.set()
         if self._reporter.is_alive():
             self._reporter.join()
+        self._metrics.close()
         try:
             if self._control.failure is None:
                 self._record()
@@ -250,6 +282,7 @@ class Job:
             accumulator = PartitionAccumulator(
                 self._input.topic, name, self._window, self._fed, self._networks
             )
+            self._opened.append(name)
             self._logs.append(log)
             self._accumulators.append(accumulator)
             return log, accumulator

@@ -74,6 +74,7 @@ def feed(entries: Words, tasks: Sequence[Task]) -> TaskFeed:
         tasks,
         Networks({}),
         seed=CONFIG.seed,
+        pane_ns=CONFIG.pane_ns,
         directions_of=lambda _: None,
         tenant_of=lambda _: STREAM.tenant,
     )

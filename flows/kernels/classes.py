@@ -18,6 +18,7 @@ put into an index; all others are asked whom they answer.
   header that was cut off before its flags.
 - UDP and TCP from a port below 1024 to a higher one are answers, also where the question wasn't
   seen; so is what is reflected.
+- What waits for its answer when the pane ends is judged by ``flows.kernels.late_answers``.
 - Later fragments have ports 0 and belong to no class.
 - Of which side of a UDP conversation began only the pane is known: in a later pane of a long
   one the other side may be the first.
@@ -30,6 +31,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
+from flows.kernels.five_tuple import NO_ENDS, alike, ends_of, hash_ends, question
 from flows.kernels.intrinsics import prefetch
 from flows.kernels.layout import (
     BYTES,
@@ -42,9 +44,7 @@ from flows.kernels.layout import (
     PORTS,
     SRC,
     SRC_MAC,
-    STREAM_SHIFT,
 )
-from schemas.hashing import finish, mix
 
 ATTEMPT: Final = 1
 SYN: Final = 2
@@ -62,15 +62,13 @@ _0, _1 = np.uint64(0), np.uint64(1)
 _16, _32, _48 = np.uint64(16), np.uint64(32), np.uint64(48)
 _LOW8, _LOW16, _LOW32 = np.uint64(0xFF), np.uint64(0xFFFF), np.uint64(0xFFFFFFFF)
 _HIGH32 = np.uint64(0xFFFFFFFF00000000)
-_NEVER = ~_0
 _IPV4, _IPV6 = np.uint64(0x0800), np.uint64(0x86DD)
 _ICMP, _TCP, _UDP, _ICMP6 = np.uint64(1), np.uint64(6), np.uint64(17), np.uint64(58)
 _F_SYN, _F_RST, _F_ACK = np.uint64(2), np.uint64(4), np.uint64(16)
 _SERVICES = np.uint64(SERVICE_PORTS)
 _LARGE = np.uint64(LARGE_ANSWER_BYTES)
-# type * 256 of echo requests and replies (RFC 792, RFC 4443).
-_ECHO, _REPLY = np.uint64(8 << 8), np.uint64(0)
-_ECHO6, _REPLY6 = np.uint64(128 << 8), np.uint64(129 << 8)
+# type * 256 of echo requests (RFC 792, RFC 4443).
+_ECHO, _ECHO6 = np.uint64(8 << 8), np.uint64(128 << 8)
 # The second word of ::ffff:a.b.c.d is ff ff | a b c d, little endian.
 _MAPPED = np.uint64(0xFFFF0000)
 _EVERYONE = np.uint64(0xFFFFFFFF)
@@ -87,61 +85,6 @@ def _to_many(high: Any, low: Any) -> Any:
 @numba.njit(inline="always")
 def _is_answer(src_port: Any, dst_port: Any) -> Any:
     return src_port < _SERVICES and dst_port >= _SERVICES
-
-
-@numba.njit(inline="always")
-def _owner(entries: Any, row: Any, owners: Any) -> Any:
-    return np.uint64(owners[entries[row, KIND] >> STREAM_SHIFT])
-
-
-@numba.njit(inline="always")
-def _hash(entries: Any, row: Any, src: Any, dst: Any, ends: Any, owners: Any) -> Any:
-    """Hash of a five-tuple: addresses from the words ``src`` and ``dst``, ports from ``ends``."""
-    h = mix(mix(_1, entries[row, PANE]), _owner(entries, row, owners))
-    h = mix(mix(h, entries[row, src]), entries[row, src + 1])
-    h = mix(mix(h, entries[row, dst]), entries[row, dst + 1])
-    return finish(mix(h, ends))
-
-
-@numba.njit(inline="always")
-def _alike(
-    entries: Any, known: Any, row: Any, src: Any, dst: Any, ends: Any, owners: Any
-) -> Any:  # fmt: skip
-    """Whether the five-tuple of ``known`` is that which ``_hash`` makes of ``row``."""
-    return (
-        entries[known, PANE] == entries[row, PANE]
-        and entries[known, SRC] == entries[row, src]
-        and entries[known, SRC + 1] == entries[row, src + 1]
-        and entries[known, DST] == entries[row, dst]
-        and entries[known, DST + 1] == entries[row, dst + 1]
-        and _ends(entries, known) == ends
-        and _owner(entries, known, owners) == _owner(entries, row, owners)
-    )
-
-
-@numba.njit(inline="always")
-def _ends(entries: Any, row: Any) -> Any:
-    """Ports and protocol of a flow: source port | destination port << 16 | protocol << 32."""
-    return (entries[row, PORTS] & _LOW32) | ((entries[row, KIND] & _LOW8) << _32)
-
-
-@numba.njit(inline="always")
-def _question(entries: Any, row: Any) -> Any:
-    """``_ends`` of the flow that a flow would answer; all ones if it answers none."""
-    if entries[row, PORTS] >> _48 not in (_IPV4, _IPV6):
-        return _NEVER
-    ends = _ends(entries, row)
-    protocol = ends >> _32
-    if protocol in (_ICMP, _ICMP6):
-        kind = (ends >> _16) & _LOW16
-        if protocol == _ICMP and kind == _REPLY:
-            return (_ECHO << _16) | (protocol << _32)
-        if protocol == _ICMP6 and kind == _REPLY6:
-            return (_ECHO6 << _16) | (protocol << _32)
-        return _NEVER
-    if protocol == _TCP and not (entries[row, SRC_MAC] >> FLAGS_SHIFT) & (_F_SYN | _F_RST):
-        return _NEVER
-    return ((ends >> _16) & _LOW16) | ((ends & _LOW16) << _16) | (protocol << _32)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -233,21 +176,25 @@ def classify(entries: Any, owners: Any, reflector_ports: Any, out: Any) -> None:
     hashes = np.empty(n, np.uint64)
     for i in range(count):
         row = asking[i]
-        hashes[i] = _hash(entries, row, SRC, DST, _ends(entries, row), owners)
+        hashes[i] = hash_ends(
+            entries, row, SRC, DST, ends_of(entries, row), entries[row, PANE], owners
+        )
     group_of = np.empty(count, np.int64)
     row_of = np.empty(count, np.int64)
     groups = 0
     for i in range(count):
         prefetch(index, hashes[min(i + _AHEAD, count - 1)] & mask)
         row = asking[i]
-        ends = _ends(entries, row)
+        ends = ends_of(entries, row)
         h = hashes[i]
         slot = h & mask
         group = np.int64(-1)
         while index[slot] != _0:
             if (index[slot] ^ h) & _HIGH32 == _0:
                 known = np.int64(index[slot] & _LOW32) - 1
-                if _alike(entries, row_of[known], row, SRC, DST, ends, owners):
+                if alike(
+                    entries, row_of[known], entries, row, SRC, DST, ends, entries[row, PANE], owners
+                ):
                     group = known
                     break
             slot = (slot + _1) & mask
@@ -261,12 +208,12 @@ def classify(entries: Any, owners: Any, reflector_ports: Any, out: Any) -> None:
     answering = np.empty(n, np.int64)
     answers = 0
     for row in range(n):
-        ends = _question(entries, row)
-        if ends != _NEVER:
+        ends = question(entries, row)
+        if ends != NO_ENDS:
             answering[answers] = row
-            hashes[answers] = _hash(entries, row, DST, SRC, ends, owners)
+            hashes[answers] = hash_ends(entries, row, DST, SRC, ends, entries[row, PANE], owners)
             answers += 1
-    answered = np.full(count, _NEVER)
+    answered = np.full(count, NO_ENDS)
     refused = np.zeros(count, np.bool_)
     for i in range(answers):
         prefetch(index, hashes[min(i + _AHEAD, answers - 1)] & mask)
@@ -276,8 +223,10 @@ def classify(entries: Any, owners: Any, reflector_ports: Any, out: Any) -> None:
         while index[slot] != _0:
             if (index[slot] ^ h) & _HIGH32 == _0:
                 group = np.int64(index[slot] & _LOW32) - 1
-                ends = _question(entries, row)
-                if _alike(entries, row_of[group], row, DST, SRC, ends, owners):
+                ends = question(entries, row)
+                if alike(
+                    entries, row_of[group], entries, row, DST, SRC, ends, entries[row, PANE], owners
+                ):
                     flags = (entries[row, SRC_MAC] >> FLAGS_SHIFT) & _LOW8
                     if ends >> _32 != _TCP or flags & _F_SYN:
                         answered[group] = min(answered[group], entries[row, FIRST])
@@ -297,7 +246,7 @@ def _by_answer(entries: Any, row: Any, answered: Any, refused: Any, out: Any) ->
         if refused:
             out[row] |= ATTEMPT
         return
-    if answered == _NEVER:
+    if answered == NO_ENDS:
         return
     out[row] &= ~np.uint8(ATTEMPT)
     if protocol in (_ICMP, _ICMP6):

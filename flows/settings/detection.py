@@ -118,7 +118,7 @@ class SuperSpreader(RuleBase):
     """
 
     unless: Conditions = {"src_net": QUIET_NETWORKS}
-    threshold: Quantity = 1000
+    threshold: Quantity = 3000
 
 
 class FanIn(RuleBase):

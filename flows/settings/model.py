@@ -201,9 +201,15 @@ class Demo(Section):
 
 
 class Metrics(Section):
-    """Prometheus metrics; off without a port."""
+    """Prometheus metrics of a job; off without a port.
+
+    Attributes:
+        port: TCP port; each process of a cluster needs its own.
+        address: What to listen on; whoever reaches it may read, so this machine only by default.
+    """
 
     port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+    address: str = "127.0.0.1"
 
 
 class Log(Section):

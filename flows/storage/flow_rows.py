@@ -51,10 +51,12 @@ def entity_of(text: str) -> dict[str, str]:
 
 def in_window(tenant: str, start_ns: int, end_ns: int) -> str:
     """Condition on the panes of a tenant from one time to another, Unix ns."""
-    return (
-        f"tenant = {quote(tenant)} AND window_start >= {_time(start_ns)} "
-        f"AND window_start < {_time(end_ns)}"
-    )
+    return f"tenant = {quote(tenant)} AND window_start >= {_time(start_ns)} AND {before(end_ns)}"
+
+
+def before(end_ns: int) -> str:
+    """Condition on the panes that begin before a time, Unix ns."""
+    return f"window_start < {_time(end_ns)}"
 
 
 def of_entity(entity: Mapping[str, str]) -> str:

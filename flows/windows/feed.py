@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from flows.kernels.classes import ATTEMPT, INITIATED, REFLECTED, SYN, classify
 from flows.kernels.group import group_sum
+from flows.kernels.late_answers import take_back
 from flows.kernels.layout import BYTES, KIND, PACKETS, PANE, PORTS, STREAM_SHIFT
 from flows.kernels.project import hash_fields, project_fields
 from flows.sketches.distinct import Distinct
@@ -89,6 +90,7 @@ class TaskFeed:
         tasks: what to compute.
         networks: for the fields ``src_net`` and ``dst_net``.
         seed: of the hash of keys and elements.
+        pane_ns: length of a pane.
         directions_of: directions of a stream number that count (codes of the packet record),
             or None for all.
         tenant_of: tenant of a stream number.
@@ -101,6 +103,7 @@ class TaskFeed:
         networks: Networks,
         *,
         seed: int,
+        pane_ns: int,
         directions_of: Callable[[int], frozenset[int] | None],
         tenant_of: Callable[[int], str],
         reflector_ports: Collection[int] = (),
@@ -114,6 +117,7 @@ class TaskFeed:
             for name in task.key.names + task.elements.names
         )
         self._seed = seed
+        self._pane_ns = np.uint64(pane_ns)
         self._directions_of = directions_of
         self._tenant_of = tenant_of
         self._classed = any(task.where for task in tasks)
@@ -122,8 +126,11 @@ class TaskFeed:
         self._sketches: dict[Group, list[Sketch]] = {}
         self._packets: dict[Group, int] = {}
 
-    def feed(self, entries: Words, fed: Words | None) -> None:
-        """Feed flows (n, 16), sorted by pane, less what was already ``fed`` of them (n, 2)."""
+    def feed(self, entries: Words, fed: Words | None, ahead: Words | None = None) -> None:
+        """Feed flows (n, 16), sorted by pane, less what was already ``fed`` of them (n, 2).
+
+        ``ahead`` (m, 16) is what there is of later panes; nothing of it is fed.
+        """
         packets, octets = entries[:, PACKETS], entries[:, BYTES]
         if fed is not None:
             packets, octets = packets - fed[:, 0], octets - fed[:, 1]
@@ -142,7 +149,7 @@ class TaskFeed:
             addressed = self._batch(entries, packets, octets, keep & is_ip)
         batches: dict[Where, _Batch] = {}
         if self._classed:
-            classes = self._classify(entries, fed)
+            classes = self._classify(entries, fed, ahead)
         for number, task in enumerate(self._tasks):
             if not task.where:
                 self._feed_task(number, addressed if task.ip_only else flows)
@@ -155,7 +162,9 @@ class TaskFeed:
                 )
             self._feed_task(number, batches[task.where])
 
-    def _classify(self, entries: Words, fed: Words | None) -> npt.NDArray[np.uint8]:
+    def _classify(
+        self, entries: Words, fed: Words | None, ahead: Words | None
+    ) -> npt.NDArray[np.uint8]:
         """Classes of flows, by their numbers of ``flows.kernels.classes``.
 
         What began, and what came to nothing, is judged once: when the pane overflows and a flow
@@ -163,11 +172,16 @@ class TaskFeed:
         """
         if not len(entries):  # perhaps of a partition that never had a stream
             return np.empty(0, np.uint8)
-        streams = int(entries[:, KIND].max() >> STREAM_SHIFT) + 1
+        later = [] if ahead is None or not len(ahead) else [ahead]
+        streams = 1 + max(int(each[:, KIND].max() >> STREAM_SHIFT) for each in (entries, *later))
         tenants = [self._tenant_of(stream) for stream in range(streams)]
         owners = np.array([tenants.index(tenant) for tenant in tenants], np.uint64)
         classes = np.empty(len(entries), np.uint8)
         classify(entries, owners, self._reflector_ports, classes)
+        if entries[0, PANE] != entries[-1, PANE]:
+            later.append(entries)
+        for each in later:
+            take_back(entries, each, owners, self._pane_ns, classes)
         if fed is not None:
             classes[fed[:, 0] > 0] &= ~_JUDGED_ONCE
         return classes

@@ -151,6 +151,11 @@ class FlowTable:
         return int(self._state[S_COUNT]) + int(self._coarse_count[0])
 
     @property
+    def open_entries(self) -> Words:
+        """Flows held, (n, 16), without folded rows; overwritten by the next ``absorb``."""
+        return self._rows.entries[: int(self._state[S_COUNT])]
+
+    @property
     def open_packets(self) -> int:
         """Packets in panes that are not closed."""
         count = int(self._state[S_TOTALS])

@@ -105,6 +105,7 @@ class PartitionAccumulator:
             tasks,
             networks,
             seed=config.seed,
+            pane_ns=config.pane_ns,
             directions_of=self._directions_of,
             tenant_of=lambda number: self._streams[number].tenant,
             reflector_ports=config.reflector_ports,
@@ -253,7 +254,7 @@ class PartitionAccumulator:
     def _close(self, offset: int, boundary: int) -> Unit:
         self._boundary = boundary
         closed = self._table.take(boundary)
-        self._feed.feed(closed.flows, closed.fed)
+        self._feed.feed(closed.flows, closed.fed, self._table.open_entries)
         seen = tuple(each for each in self._seen if each.pane < boundary)
         drops = tuple(drop for drop in self._drops if drop.pane < boundary)
         self._seen = [each for each in self._seen if each.pane >= boundary]

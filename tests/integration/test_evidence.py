@@ -55,7 +55,7 @@ def put_alert(store: Store, raised: Alert) -> None:
 
 
 def wait_for(holds: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)

@@ -14,7 +14,7 @@ from flows.windows.tasks import Task
 from flows.windows.unit import Unit
 from schemas.record import Packets
 from tests.support.jobs import SECOND, units_of
-from tests.support.naive_classes import Flow, naive_classes, read_flows
+from tests.support.naive_classes import Flow, naive_classes, naive_take_back, read_flows
 
 PANE_NS: Final = 2 * SECOND
 
@@ -48,10 +48,11 @@ def views(
 
 def classified(units: Iterable[Unit], ports: Collection[int] = ()) -> list[tuple[Flow, int]]:
     """All flows of units with their classes, by the plain twin."""
-    found: list[tuple[Flow, int]] = []
-    for unit in units:
-        entries = unit.entries[unit.entries[:, 14] == 0]
-        owners = [0] * (int(entries[:, 6].max(initial=0) >> np.uint64(32)) + 1)
-        classes = naive_classes(entries, owners, ports)
-        found += zip(read_flows(entries, owners), classes, strict=True)
-    return found
+    kept = [unit.entries[unit.entries[:, 14] == 0] for unit in units]
+    entries = np.concatenate(kept)
+    owners = [0] * (int(entries[:, 6].max(initial=0) >> np.uint64(32)) + 1)
+    judged: list[int] = []
+    for each in kept:
+        judged += naive_classes(each, owners, ports)
+    classes = naive_take_back(entries, entries, owners, PANE_NS, judged)
+    return list(zip(read_flows(entries, owners), classes, strict=True))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
 import numpy as np
@@ -30,6 +30,7 @@ class Flow:
     packets: int
     octets: int
     first_ns: int
+    last_ns: int
     flags: int
 
     @property
@@ -80,6 +81,7 @@ def read_flows(entries: npt.NDArray[np.uint64], owners: Sequence[int]) -> list[F
                 packets=row[8],
                 octets=row[9],
                 first_ns=row[10],
+                last_ns=row[11],
                 flags=row[12] >> 48,
             )
         )
@@ -96,6 +98,43 @@ def naive_classes(
         if flow.is_ip:
             by_ends.setdefault(flow.ends, []).append(flow)
     return [_classes(f, by_ends.get(f.answer_ends, ()), reflector_ports) for f in flows]
+
+
+def naive_take_back(
+    entries: npt.NDArray[np.uint64],
+    ahead: npt.NDArray[np.uint64],
+    owners: Sequence[int],
+    pane_ns: int,
+    classes: Sequence[int],
+) -> list[int]:
+    """Classes of entries without the tries that flows of the next pane answer."""
+    later: dict[tuple[object, ...], list[Flow]] = {}
+    for flow in read_flows(ahead, owners):
+        if flow.is_ip:
+            later.setdefault(flow.ends, []).append(flow)
+    return [
+        given & ~(ATTEMPT | SYN) if _came_about(flow, given, later, pane_ns) else given
+        for flow, given in zip(read_flows(entries, owners), classes, strict=True)
+    ]
+
+
+def _came_about(
+    flow: Flow, given: int, later: Mapping[tuple[object, ...], Sequence[Flow]], pane_ns: int
+) -> bool:
+    wait_ns = 500_000_000
+    if not given & ATTEMPT or flow.last_ns + wait_ns < (flow.pane + 1) * pane_ns:
+        return False
+    if flow.protocol == 6 and not flow.flags & SYN_FLAG:
+        return False
+    if flow.protocol == 6:
+        wanted = replace(flow, pane=flow.pane + 1).ends
+    else:
+        wanted = replace(flow, pane=flow.pane + 1).answer_ends
+    return any(
+        each.first_ns <= flow.last_ns + wait_ns
+        and (each.protocol != 6 or each.flags & (SYN_FLAG | ACK_FLAG) == ACK_FLAG)
+        for each in later.get(wanted, ())
+    )
 
 
 def _classes(flow: Flow, answers: Sequence[Flow], reflector_ports: Collection[int]) -> int:

@@ -2,7 +2,8 @@
 
 What a class of flows is (``flows.kernels.classes``) is said here a second time, in SQL. Rows of
 ``flows`` are summed per pane and flow first, because a late packet is one more row. A late row
-can therefore show a connection that wasn't one when its pane closed; and of a pane with more flows
+can therefore show a connection that wasn't one when its pane closed, and until the next pane is
+stored the answers in it are not there; and of a pane with more flows
 than are kept the smaller ones have no addresses any more. Only there the measurement is the larger.
 """
 
@@ -12,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from flows.kernels.classes import LARGE_ANSWER_BYTES, SERVICE_PORTS
+from flows.kernels.late_answers import ANSWER_NS
 from flows.settings.detection import REFLECTOR_PORTS
-from flows.storage.flow_rows import in_window, of_entity
+from flows.storage.flow_rows import before, in_window, of_entity
 from flows.windows.tasks import Task, Where
 
 DIFFERENT: Final = "different"
@@ -45,6 +47,26 @@ _ANSWER: Final = (
 )
 """What goes back to where a flow ``f`` came from; of echo requests, the reply."""
 
+_LATER: Final = (
+    "n.ip_proto = f.ip_proto\n"
+    "    AND n.src_addr = if(f.ip_proto = 6, f.src_addr, f.dst_addr)\n"
+    "    AND n.dst_addr = if(f.ip_proto = 6, f.dst_addr, f.src_addr)\n"
+    "    AND n.src_port = multiIf(f.ip_proto = 6, f.src_port, f.ip_proto IN (1, 58), 0,"
+    " f.dst_port)\n"
+    "    AND n.dst_port = multiIf(f.ip_proto = 6, f.dst_port, f.ip_proto = 1, 0,"
+    " f.ip_proto = 58, 33024, f.src_port)\n"
+    "    AND n.first_seen > f.first_seen"
+)
+"""What comes next of a connection that ``f`` asked for, or as the answer to ``f``."""
+
+_CAME_ABOUT: Final = (
+    "n.window_start > f.window_start"
+    f" AND n.first_seen <= f.last_seen + INTERVAL {ANSWER_NS} NANOSECOND"
+    " AND if(f.ip_proto = 6, bitAnd(f.tcp_flags, 2) != 0 AND bitAnd(n.tcp_flags, 18) = 16,"
+    " n.packets > 0)"
+)
+"""The next pane shows that a try came about (``flows.kernels.late_answers``)."""
+
 _CLASSES: Final[Mapping[Where, tuple[str, ...]]] = {
     "attempts": (
         # TCP that never acknowledged; without any flag only if it was refused.
@@ -70,6 +92,7 @@ _CLASSES: Final[Mapping[Where, tuple[str, ...]]] = {
     ),
 }
 _ASKING: Final = ("attempts", "initiated")
+_TRIES: Final = ("attempts", "syn")
 
 
 def statement(
@@ -102,7 +125,7 @@ def statement(
     conditions += [also] if also else []
     window = in_window(tenant, start_ns, end_ns)
     if task.where:
-        head, source, classes = _classed(task.where, window, entity)
+        head, source, classes = _classed(task.where, tenant, start_ns, end_ns, entity)
         conditions = [*classes, *conditions]
     else:
         head, source = "", "flows AS f"
@@ -127,23 +150,35 @@ def _plain(task: Task, window: str) -> Iterator[str]:
 
 
 def _classed(
-    where: Where, window: str, entity: Mapping[str, str]
+    where: Where, tenant: str, start_ns: int, end_ns: int, entity: Mapping[str, str]
 ) -> tuple[str, str, tuple[str, ...]]:
-    """Flows of panes as ``f``, with their answers as ``b`` where these matter; conditions."""
+    """Flows of panes as ``f`` with what matters to them, and conditions.
+
+    That is their answers, as ``b``, and what comes next, as ``n``, perhaps in the pane that
+    begins where the window ends.
+    """
     parties = [
         f"(src_addr = {address} OR dst_addr = {address})"
         for name in _ADDRESSES
         if name in entity
         for address in (of_entity({name: entity[name]}).partition(" = ")[2],)
     ]
+    read_to_ns = end_ns + ANSWER_NS if where in _TRIES else end_ns
+    window = in_window(tenant, start_ns, read_to_ns)
     conditions = "\n    AND ".join((window, _IP, "folded_flows = 0", *parties))
     head = (
         f"WITH flow AS (\n  SELECT {_FIVE_TUPLE},\n"
         "    groupBitOr(f.tcp_flags) AS tcp_flags, min(f.first_seen) AS first_seen,\n"
-        "    sum(f.packets) AS packets, sum(f.bytes) AS bytes\n"
+        "    max(f.last_seen) AS last_seen, sum(f.packets) AS packets, sum(f.bytes) AS bytes\n"
         f"  FROM flows AS f\n  WHERE {conditions}\n  GROUP BY {_FIVE_TUPLE})\n"
     )
-    classes = "(" + "\n    OR ".join(f"({each})" for each in _CLASSES[where]) + ")"
-    if where not in _ASKING:
-        return head, "flow AS f", (classes, _TO_ONE) if where == "syn" else (classes,)
-    return head, f"flow AS f LEFT JOIN flow AS b\n  ON {_ANSWER}", (classes, _TO_ONE)
+    classes = ["(" + "\n    OR ".join(f"({each})" for each in _CLASSES[where]) + ")"]
+    source = "flow AS f"
+    if where in _ASKING:
+        source += f" LEFT JOIN flow AS b\n  ON {_ANSWER}"
+    if where in _TRIES:
+        source += f"\nASOF LEFT JOIN flow AS n\n  ON {_LATER}"
+        classes += [f"NOT ({_CAME_ABOUT})", f"f.{before(end_ns)}"]
+    if where != "reflected":
+        classes.append(_TO_ONE)
+    return head, source, tuple(classes)

@@ -116,6 +116,28 @@ def test_an_answer_that_was_folded_away_makes_no_attempt() -> None:
     assert spreads(unit, pane, "initiated") == {"10.0.0.1": 1}
 
 
+@pytest.mark.parametrize("message", [1, 3, 1000])
+def test_a_connection_cut_by_a_pane_s_end_is_no_attempt(message: int) -> None:
+    """Its acknowledgement is in the next pane, which is open still; another's never comes."""
+    packets = udp("10.0.0.1", "10.0.0.2", 2000, 80, count=60)
+    packets["ip_proto"], packets["tcp_flags"] = 6, 2
+    packets["ts_ns"] = 2 * 10**18 - 10**8 + np.arange(len(packets))
+    acknowledged = packets[:50].copy()
+    acknowledged["tcp_flags"], acknowledged["ts_ns"] = (
+        16,
+        acknowledged["ts_ns"] + np.uint64(2 * 10**8),
+    )
+    later = packets[:1].copy()
+    later["ts_ns"] += np.uint64(4 * 10**9)
+    packets = np.concatenate([packets, acknowledged, later])
+    units = list(units_of(packets, config=CONFIG, tasks=PEERS + PORTS, message=message))
+    pane = 10**9 - 1
+    (unit,) = [u for u in units if any(p.pane == pane for p in u.sketches["t", PEERS[0].name])]
+    assert weights(unit, pane, "attempts") == {"80": [10, 800]}
+    assert weights(unit, pane, "syn") == {"80": [10, 800]}
+    assert weights(unit, pane, "initiated") == {"80": [60, 4800]}
+
+
 def udp(src: str, dst: str, src_port: int, dst_port: int, *, count: int) -> Packets:
     """Packets from as many source ports."""
     packets = np.zeros(count, PACKET)
