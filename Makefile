@@ -73,7 +73,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@python=$$($(FIND_PYTHON)) || exit 1; \
 	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
 		echo "making $(VENV) with $$python"; rm -rf $(VENV); "$$python" -m venv $(VENV); fi
-	@echo "installing what requirements.lock lists (about a minute, 1.4 GB)"
+	@echo "installing what requirements.lock lists (about a minute, 1.7 GB)"
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	-@$(MAKE) --no-print-directory bpf

@@ -65,6 +65,40 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Ledger:
+    """Hops in their order, and what they say together."""
+
+    hops: Sequence[Hop]
+
+    @property
+    def under_way(self) -> int:
+        """Packets between probes and us: given on and not here, or here and not yet counted.
+
+        A probe's counts and its packets come in different partitions, each in its own time.
+        """
+        by_name = {hop.name: hop for hop in self.hops}
+        if "capture" not in by_name or "transport" not in by_name:
+            return 0
+        return abs(by_name["capture"].delivered - by_name["transport"].seen)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether each hop is in itself, and each gets what the last one gave."""
+        joints = zip(self.hops, self.hops[1:], strict=False)
+        return all(hop.balanced for hop in self.hops) and all(
+            before.delivered == after.seen
+            for before, after in joints
+            if (before.name, after.name) != ("capture", "transport")
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is there, balanced, and nothing was dropped or is under way."""
+        whole = all(not any(hop.dropped.values()) and not hop.in_flight for hop in self.hops)
+        return bool(self.hops) and self.balanced and whole and not self.under_way
+
+
+@dataclass(frozen=True, slots=True)
 class Raised:
     """An alert: how bad, what of, since when (Unix ns)."""
 
@@ -106,46 +140,26 @@ class Summary:
         return (self.last_seen_ns - self.first_seen_ns) / 1e9
 
     @property
-    def under_way(self) -> int:
-        """Packets between probes and us: given on and not here, or here and not yet counted.
-
-        A probe's counts and its packets come in different partitions, each in its own time.
-        """
-        by_name = {hop.name: hop for hop in self.hops}
-        if "capture" not in by_name or "transport" not in by_name:
-            return 0
-        return abs(by_name["capture"].delivered - by_name["transport"].seen)
-
-    @property
-    def balanced(self) -> bool:
-        """Whether the ledger is: each hop in itself, and each gets what the last one gave."""
-        joints = zip(self.hops, self.hops[1:], strict=False)
-        return all(hop.balanced for hop in self.hops) and all(
-            before.delivered == after.seen
-            for before, after in joints
-            if (before.name, after.name) != ("capture", "transport")
-        )
-
-    @property
-    def complete(self) -> bool:
-        """Whether the ledger is there, balanced, and nothing was dropped or is under way."""
-        whole = all(not any(hop.dropped.values()) and not hop.in_flight for hop in self.hops)
-        return bool(self.hops) and self.balanced and whole and not self.under_way
+    def ledger(self) -> Ledger:
+        """What the hops say together."""
+        return Ledger(self.hops)
 
 
 # Per ranking: the key's expression, and which rows have such a key.
-_IP: Final = "eth_type IN (2048, 34525)"
+IS_IP: Final = "eth_type IN (2048, 34525)"
+"""Condition on rows of ``flows``: the packets are IPv4 or IPv6."""
+
 _PORTED: Final = "ip_proto IN (6, 17, 132)"
 RANKINGS: Final = {
-    "Sources": ("ip_text(src_addr)", f"{_IP} AND src_addr != toIPv6('::')"),
-    "Destinations": ("ip_text(dst_addr)", f"{_IP} AND dst_addr != toIPv6('::')"),
+    "Sources": ("ip_text(src_addr)", f"{IS_IP} AND src_addr != toIPv6('::')"),
+    "Destinations": ("ip_text(dst_addr)", f"{IS_IP} AND dst_addr != toIPv6('::')"),
     "Destination ports": (
         "concat(lower(proto_name(ip_proto)), '/', toString(dst_port))",
         f"{_PORTED} AND dst_port != 0",
     ),
     "Protocols": (
-        f"multiIf({_IP}, proto_name(ip_proto), eth_type = 0x0806, 'ARP', eth_type = 0x88CC, 'LLDP',"
-        " concat('EtherType 0x', lower(hex(eth_type))))",
+        f"multiIf({IS_IP}, proto_name(ip_proto), eth_type = 0x0806, 'ARP',"
+        " eth_type = 0x88CC, 'LLDP', concat('EtherType 0x', lower(hex(eth_type))))",
         "1",
     ),
 }
@@ -164,7 +178,7 @@ def collect(store: Store, tenant: str, probes: Sequence[str] | None = None) -> S
     given: dict[str, Any] = {"tenant": tenant, "probes": list(probes or ())}
 
     def ask(sql: str, **more: Any) -> list[dict[str, Any]]:
-        return _rows(store.query(sql, {**given, **more}))
+        return rows_of(store.query(sql, {**given, **more}))
 
     (totals,) = ask(
         "SELECT sum(packets) AS packets, sum(bytes) AS bytes, sum(late_packets) AS late_packets,"
@@ -175,7 +189,8 @@ def collect(store: Store, tenant: str, probes: Sequence[str] | None = None) -> S
         "SELECT count() AS flow_rows, sum(folded_flows) AS folded_flows,"
         " toUnixTimestamp64Nano(min(first_seen)) AS first_seen_ns,"
         " toUnixTimestamp64Nano(max(last_seen)) AS last_seen_ns,"
-        f" uniqExactIf(src_addr, {_IP}) AS sources, uniqExactIf(dst_addr, {_IP}) AS destinations"
+        f" uniqExactIf(src_addr, {IS_IP}) AS sources,"
+        f" uniqExactIf(dst_addr, {IS_IP}) AS destinations"
         f" FROM flows WHERE {where}"
     )
     hosts = {"sources": flows.pop("sources"), "destinations": flows.pop("destinations")}
@@ -185,16 +200,17 @@ def collect(store: Store, tenant: str, probes: Sequence[str] | None = None) -> S
         bytes=totals["bytes"],
         late_packets=totals["late_packets"],
         ip_packets={"IPv4": totals["ipv4"], "IPv6": totals["ipv6"], "other": totals["other"]},
-        rankings={name: _ranking(ask, where, *form) for name, form in RANKINGS.items()},
+        rankings={name: ranking(ask, where, *form) for name, form in RANKINGS.items()},
         hosts={} if flows["folded_flows"] else hosts,
-        hops=_hops(ask, where),
+        hops=hops(ask, where),
         **_alerts(ask),
         **flows,
         **window,
     )
 
 
-def _ranking(ask: Any, where: str, key: str, has_key: str) -> list[Ranked]:
+def ranking(ask: Any, where: str, key: str, has_key: str, top: int = TOP) -> list[Ranked]:
+    """The largest keys by bytes among the flows of a condition; see ``RANKINGS``."""
     (lost,) = ask(
         "SELECT sum(packets) AS more_packets, sum(bytes) AS more_bytes"
         f" FROM flows WHERE {where} AND folded_flows > 0 AND NOT ({has_key})"
@@ -203,7 +219,7 @@ def _ranking(ask: Any, where: str, key: str, has_key: str) -> list[Ranked]:
     rows = ask(
         f"SELECT {key} AS key, sum(packets) AS all_packets, sum(bytes) AS all_bytes"
         f" FROM flows WHERE {where} AND {has_key}"
-        f" GROUP BY key ORDER BY all_bytes DESC, key LIMIT {TOP}"
+        f" GROUP BY key ORDER BY all_bytes DESC, key LIMIT {top}"
     )
     return [Ranked(row["key"], row["all_packets"], row["all_bytes"], **lost) for row in rows]
 
@@ -281,7 +297,8 @@ def _alerts(ask: Any) -> dict[str, Any]:
     return {"alerts": [Raised(**row) for row in rows], "all_alerts": count["n"]}
 
 
-def _hops(ask: Any, where: str) -> list[Hop]:
+def hops(ask: Any, where: str) -> list[Hop]:
+    """What the ledger says of the panes of a condition."""
     dropped: dict[str, dict[str, int]] = {}
     for row in ask(
         "SELECT toString(hop) AS name, reason, sum(n) AS n FROM ledger"
@@ -299,7 +316,7 @@ def _hops(ask: Any, where: str) -> list[Hop]:
     ]
 
 
-def _rows(table: Any) -> list[dict[str, Any]]:
+def rows_of(table: Any) -> list[dict[str, Any]]:
     """Rows of an Arrow table; texts that came as bytes are decoded."""
     return [
         {

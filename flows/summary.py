@@ -256,17 +256,18 @@ def _ledger(console: Console, found: Summary, unfinished: str) -> None:
         seen, delivered, still_open = (f"{n:,}" for n in (hop.seen, hop.delivered, hop.in_flight))
         table.add_row(hop.name, seen, delivered, _parts(hop.dropped) or "0", still_open)
     console.print(table)
+    ledger = found.ledger
     if unfinished:
         console.print(f"  INCOMPLETE: {unfinished}", style="bold yellow")
-    elif found.complete:
+    elif ledger.complete:
         console.print("  complete: every packet seen is stored", style="green")
-    elif found.balanced and found.under_way:
+    elif ledger.balanced and ledger.under_way:
         console.print(
-            f"  balanced: {found.under_way:,} packets are under way between probes and here, or "
+            f"  balanced: {ledger.under_way:,} packets are under way between probes and here, or "
             "their counts are",
             style="yellow",
         )
-    elif found.balanced:
+    elif ledger.balanced:
         console.print("  balanced: every packet has its place, not all are stored", style="yellow")
     else:
         console.print("  NOT balanced: packets are unaccounted for", style="bold red")

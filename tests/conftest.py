@@ -25,7 +25,7 @@ import structlog
 from hypothesis import settings
 
 from flows.storage.embedded import ENGINE_OPTIONS
-from tests.support import kafka, machine
+from tests.support import browser, demo, kafka, machine
 
 # A build judges the change, not the dice: a developer's run draws new examples, CI's the same.
 # Nor does anybody judge how long an example takes: the first one may compile a kernel.
@@ -67,6 +67,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "iperf3": machine.no_program("iperf3", "iperf3"),
     "ethtool": machine.no_program("ethtool", "ethtool"),
     "kafka": kafka.no_kafka,
+    "chromium": browser.no_chromium,
 }
 """Needs by name; each tells why it isn't met and what to do, or nothing."""
 
@@ -105,6 +106,12 @@ def missing() -> Callable[[str, str], NoReturn]:
 def captures() -> Path:
     """The directory of real captures; goes with ``requires("captures")``."""
     return captures_directory()
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The setting of a store with demo traffic in it; nobody writes to it."""
+    return demo.fill(tmp_path_factory.mktemp("demo") / "store")
 
 
 @pytest.fixture(scope="session")

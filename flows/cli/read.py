@@ -17,8 +17,21 @@ from flows.errors import UsageError
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep the store here.")
 @click.option("--store", metavar="STORE", help="Load into this store (chdb:DIR, https://…).")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a report there, one HTML page.",
+)
 @click.option("-w", "--workers", type=click.IntRange(1, 256), default=1, show_default=True)
-def command(files: tuple[Path, ...], keep: Path | None, store: str | None, workers: int) -> int:
+def command(
+    files: tuple[Path, ...],
+    keep: Path | None,
+    store: str | None,
+    output: Path | None,
+    workers: int,
+) -> int:
     """Analyse capture FILES (pcap, pcapng) and print a summary.
 
     They are loaded into a temporary store that is removed at the end, unless --keep or --store
@@ -27,6 +40,7 @@ def command(files: tuple[Path, ...], keep: Path | None, store: str | None, worke
     \b
     Examples:
       netspectra read capture.pcap
+      netspectra read -o report.html capture.pcap
       netspectra read --keep data monday.pcap tuesday.pcapng
       NETSPECTRA_STORE=chdb:data netspectra sql "SELECT sum(bytes) FROM flows"
     """  # noqa: D301 - click reads the backslash
@@ -38,11 +52,16 @@ def command(files: tuple[Path, ...], keep: Path | None, store: str | None, worke
             reason = "is no file" if file.exists() else "isn't there"
             msg = f"{file} {reason}; give capture files (pcap or pcapng)"
             raise UsageError(msg)
+    if output and not output.parent.is_dir():
+        msg = f"{output}: there is no directory {output.parent}"
+        raise UsageError(msg)
     with _place(keep, store) as place:
-        return _read(files, place, workers, kept=bool(keep or store))
+        return _read(files, place, workers, output, kept=bool(keep or store))
 
 
-def _read(files: tuple[Path, ...], place: str, workers: int, *, kept: bool) -> int:
+def _read(
+    files: tuple[Path, ...], place: str, workers: int, output: Path | None, *, kept: bool
+) -> int:
     from flows import job, logs, settings, summary
     from flows.storage.store import Store
 
@@ -54,14 +73,19 @@ def _read(files: tuple[Path, ...], place: str, workers: int, *, kept: bool) -> i
     started = time.monotonic()
     code = int(job.run(loaded, workers=workers, tell=False))
     elapsed_s = time.monotonic() - started
+    names = ", ".join(file.name for file in files)
     with Store.open(loaded.store, serve=False) as opened:
-        summary.render(
+        found = summary.render(
             opened,
             loaded.tenant,
             elapsed_s=elapsed_s,
-            source=", ".join(file.name for file in files),
+            source=names,
             where=loaded.store if kept else None,
         )
+        if output and found.packets:
+            from flows.cli import report_write
+
+            report_write.write(opened.query, output, loaded, tenant=loaded.tenant, title=names)
     return code
 
 

@@ -46,7 +46,7 @@ def statement(query: SavedQuery, values: Mapping[str, str], asked: Asked) -> str
     Raises:
         UsageError: a value or the condition can't be used.
     """
-    condition = _checked(asked.where)
+    condition = condition_of(asked.where)
     given = {
         parameter.name: values.get(parameter.name, parameter.default or "")
         for parameter in query.parameters
@@ -113,7 +113,7 @@ def _seconds(step: int, span: Span) -> str:
     return f"(({end}) - {start}) / 1000"
 
 
-def _checked(where: str) -> str:
+def condition_of(where: str) -> str:
     """A condition that can stand in parentheses.
 
     Raises:

@@ -126,11 +126,11 @@ def test_sketches_are_of_the_busiest_window(store: Store) -> None:
 def test_ledger_says_complete_or_what_was_dropped(store: Store) -> None:
     """A ledger without drops is complete; drops are named by reason."""
     found = collect(store, "exact")
-    assert found.complete
+    assert found.ledger.complete
     assert "complete: every packet seen is stored" in printed(store, "exact")
     found = collect(store, "folded")
-    assert found.balanced
-    assert not found.complete
+    assert found.ledger.balanced
+    assert not found.ledger.complete
     assert found.hops[0].dropped == {"truncated": 3}
     assert "truncated 3" in printed(store, "folded")
 
@@ -190,7 +190,7 @@ def test_unbalanced_hop_is_told() -> None:
         *(0, 0, 0, {}, 0, 0, 0, 0, {}, {}, 0, 0, 0, [], [], []),
         hops=whole,
     )
-    assert not summary.balanced
+    assert not summary.ledger.balanced
     stream = io.StringIO()
     show(summary, heading="x", console=Console(file=stream, width=80))
     assert "NOT balanced" in stream.getvalue()
