@@ -87,7 +87,8 @@ def fill(brokers: str, packets: int, *, partitions: int, active_flows: int, rate
         packets_per_second=rate,
         active_flows=active_flows,
         skew=0.8,
-        start_ns=time.time_ns() // 10**9 * 10**9,
+        # It ends now: sent faster than it says, it would otherwise come from the future.
+        start_ns=(time.time_ns() // 10**9 - int(packets / rate)) * 10**9,
     )
     batcher = Batcher(partitions=partitions, tenant="bench", probe="bench", boot_id=os.urandom(16))
     shipper = KafkaShipper(KafkaOptions(brokers=brokers, topic=topic))
@@ -141,14 +142,15 @@ def read(
         after: called with the (first) store when everything is stored and the jobs still run.
     """
     with tempfile.TemporaryDirectory() as directory:
+        errors = Path(directory) / "stderr"
         own = [f"chdb:{Path(directory) / str(number)}" for number in range(processes)]
         stores = own if store is None else [store]
         jobs = [
-            _start(brokers, topic, stores[number % len(stores)], workers, number, processes)
+            _start(brokers, topic, stores[number % len(stores)], workers, number, processes, errors)
             for number in range(processes)
         ]
         try:
-            run = _watch(jobs, stores, packets, workers, during)
+            run = _watch(jobs, stores, packets, workers, during, errors)
             after(stores[0])
             return run
         finally:
@@ -159,7 +161,13 @@ def read(
 
 
 def _start(
-    brokers: str, topic: str, store: str, workers: int, number: int, processes: int
+    brokers: str,
+    topic: str,
+    store: str,
+    workers: int,
+    number: int,
+    processes: int,
+    errors: Path,
 ) -> subprocess.Popen[bytes]:
     addresses = ";".join(f"127.0.0.1:{_FIRST_PORT + n}" for n in range(processes))
     cluster = ["-i", str(number), "-a", addresses] if processes > 1 else []
@@ -170,12 +178,13 @@ def _start(
         "NETSPECTRA_KAFKA__TOPICS__PACKETS": topic,
         "NETSPECTRA_LOG__LEVEL": "error",
     }
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "bytewax.run", "flows.main", "-w", str(workers), *cluster],
-        env={**fresh.environment(), **settings},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with errors.open("ab") as stderr:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "bytewax.run", "flows.main", "-w", str(workers), *cluster],
+            env={**fresh.environment(), **settings},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
 
 
 def _watch(
@@ -184,12 +193,14 @@ def _watch(
     packets: int,
     workers: int,
     during: Callable[[Sequence[int], int], None],
+    errors: Path,
 ) -> Run:
     """The clock runs from the first unit that is seen stored to the last one."""
     start: tuple[int, float, float] | None = None
     while True:
         if any(job.poll() is not None for job in jobs):
-            msg = "the job ended before everything was stored; run it by hand to see why"
+            lines = errors.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            msg = f"the job ended before everything was stored: {lines[-1]}"
             raise NetSpectraError(msg)
         stored = sum(map(_stored, stores))
         now = (stored, time.monotonic(), sum(cpu_s(job.pid) for job in jobs))

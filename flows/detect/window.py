@@ -111,10 +111,25 @@ class View:
         return self.pane_start_ns + self.pane_ns
 
 
+_Frozen = tuple[int, int, tuple[str, bytes], tuple[Any, ...]]
+"""A pane's sketch written down: pane, packets, image, sampling."""
+
+
 @dataclass
 class _Pane:
     sketches: defaultdict[str, list[PaneSketch]] = field(default_factory=lambda: defaultdict(list))
     probes: list[ProbeFacts] = field(default_factory=list)
+    frozen: defaultdict[str, list[_Frozen]] = field(default_factory=lambda: defaultdict(list))
+
+    def freeze(self) -> Iterator[tuple[str, tuple[_Frozen, ...]]]:
+        """The sketches as they are written down, each serialised once."""
+        for task, found in self.sketches.items():
+            known = self.frozen[task]
+            known += [
+                (p.pane, p.packets, _image(p.sketch), tuple(p.sampling))
+                for p in found[len(known) :]
+            ]
+            yield task, tuple(known)
 
 
 @dataclass
@@ -242,8 +257,7 @@ class OpenWindows:
             head = (tenant, window.start_ns, tuple(window.sampling), tuple(window.late))
             windows.append((*head, window.packets, images))
         waiting = tuple(
-            (key, tuple(_frozen(pane.sketches)), tuple(pane.probes))
-            for key, pane in self._waiting.items()
+            (key, tuple(pane.freeze()), tuple(pane.probes)) for key, pane in self._waiting.items()
         )
         marks = tuple(self._watermarks.items()), tuple(self._offsets.items())
         return (STATE_VERSION, *marks, self._since_ns, tuple(windows), waiting)
@@ -264,16 +278,11 @@ class OpenWindows:
             pane = self._waiting[key] = _Pane()
             pane.probes.extend(probes)
             for task, found in tasks:
+                pane.frozen[task] = list(found)
                 pane.sketches[task] = [
                     PaneSketch(number, packets, _sketch(image), Sampling(*sampling))
                     for number, packets, image, sampling in found
                 ]
-
-
-def _frozen(sketches: Mapping[str, Sequence[PaneSketch]]) -> Iterator[tuple[Any, ...]]:
-    for task, found in sketches.items():
-        panes = [(p.pane, p.packets, _image(p.sketch), tuple(p.sampling)) for p in found]
-        yield task, tuple(panes)
 
 
 def _image(sketch: Sketch) -> tuple[str, bytes]:

@@ -359,7 +359,7 @@ def test_other_settings_and_versions_are_refused(kafka_broker: Broker, tmp_path:
 
 
 def test_a_backlog_holds_the_others_back(kafka_broker: Broker) -> None:
-    """A partition that is asked far more often gets no further than 30 panes and two messages."""
+    """A partition that is asked far more often gets no further than the lead and two messages."""
     topic = kafka_broker.topic(3)
     packets = [traffic(20, 300, panes=100), traffic(21, 300, panes=100)]
     produce(
