@@ -22,13 +22,13 @@ from __future__ import annotations
 import copy
 import math
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import datasketches
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from flows.errors import SketchError
 from flows.kernels.group import (
@@ -62,10 +62,13 @@ LG_MAX: Final = 13
 PACKETS: Final = 0
 BYTES: Final = 1
 
-_KIND: Final = b"NSF1"
+_KIND: Final = b"NSF2"
 # words, lg_max, exact, not compressed, width, hash seed, totals, unfed
 _HEAD: Final = struct.Struct("<BBBBIQ2Q2Q")
 _SIZES: Final = struct.Struct("<4I")
+_RAW_SIZE: Final = struct.Struct("<Q")
+# Half of the time of zlib, and smaller.
+_CODEC: Final = pa.Codec("zstd", compression_level=1)
 _ABSENT: Final = "-"  # never held: keys are hexadecimal digits
 
 
@@ -290,7 +293,7 @@ class Frequency:
             sizes = _SIZES.pack(*(len(image) for image in images))
             body = b"".join((sizes, *images))
             if compressed:
-                body = zlib.compress(body, 1)
+                body = _RAW_SIZE.pack(len(body)) + _CODEC.compress(body, asbytes=True)
         else:
             unfed = [0, 0]
             rows = self._exact or _no_rows(self.words)
@@ -314,7 +317,7 @@ class Frequency:
         summary._totals = sums[:2]
         body = payload[_HEAD.size :]
         if not exact:
-            images = _split(body if plain else zlib.decompress(body))
+            images = _split(body if plain else _expanded(body))
             summary._sketched = _Sketched.from_images(images, sums[2:])
         elif body:
             flat = np.frombuffer(body, "<u8").astype(np.uint64)
@@ -514,6 +517,12 @@ def _texts(keys: U64) -> list[str]:
 def _from_texts(texts: list[str], words: int) -> U64:
     flat = np.frombuffer(bytes.fromhex("".join(texts)), "<u8")
     return flat.astype(np.uint64).reshape(len(texts), words)
+
+
+def _expanded(body: bytes) -> bytes:
+    (size,) = _RAW_SIZE.unpack_from(body)
+    expanded: bytes = _CODEC.decompress(body[_RAW_SIZE.size :], size, asbytes=True)
+    return expanded
 
 
 def _split(data: bytes) -> list[bytes]:
