@@ -175,7 +175,8 @@ class EbpfCapture:
 
     def counts(self) -> CaptureCounts:
         """Totals since the start."""
-        return self._counts or as_counts(self._counters.read())
+        with self._lock:
+            return self._counts or as_counts(self._counters.read())
 
     def ring_fill(self) -> float:
         """How much of the ring waits to be read, 0 to 1."""
@@ -199,7 +200,7 @@ class EbpfCapture:
             return
         self.detach()
         with self._lock:
-            self._counts = self.counts()
+            self._counts = as_counts(self._counters.read())
             self._close_pins(clean=clean)
             self._tables.close()
             self._ring.close()
