@@ -167,7 +167,8 @@ def _people(actions: Sequence[StoredAction], deliveries: Sequence[Row]) -> Itera
     for each in deliveries:
         tries = f"{each['tries']} tries" if each["tries"] != 1 else "1 try"
         detail = f": {safe(each['detail'])}" if each["detail"] else ""
+        what = " with its explanation" if each["explained"] else ""
         yield (
-            f"  revision {each['revision']} to {safe(each['notifier'])}: {each['state']} at "
+            f"  revision {each['revision']}{what} to {safe(each['notifier'])}: {each['state']} at "
             f"{time_text(each['done_at_ms'] * _MS)} after {tries}{detail}"
         )

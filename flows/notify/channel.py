@@ -198,7 +198,9 @@ class Channel:
             told = self._known.get(alert.alert_id, NOTHING)
             for old in self._waiting.put(alert, told):
                 self.counts.superseded += 1
-                self._end(old, "superseded", f"revision {alert.revision} took its place")
+                if not old.is_explained:
+                    # Otherwise the revision itself was told, and its explanation still may be.
+                    self._end(old, "superseded", f"revision {alert.revision} took its place")
         self.counts.pending = len(self._waiting)
 
     def _look_up(self, alert_ids: Sequence[str]) -> None:
@@ -269,7 +271,14 @@ class Channel:
         tries = self._tries.pop(alert.delivery_id, 0)
         self._recorder.put(
             Delivery(
-                alert.alert_id, alert.revision, self.name, state, tries, line(detail), now_ms()
+                alert.alert_id,
+                alert.revision,
+                self.name,
+                state,
+                tries,
+                line(detail),
+                now_ms(),
+                alert.is_explained,
             )
         )
 

@@ -208,7 +208,7 @@ def deliveries(query: Query, alert_id: str) -> list[Row]:
     """How deliveries of an alert ended, in order of revision."""
     return list(
         query(
-            "SELECT revision, notifier, toString(state) AS state, tries, detail, "
+            "SELECT revision, explained, notifier, toString(state) AS state, tries, detail, "
             "toUnixTimestamp64Milli(done_at) AS done_at_ms FROM alert_deliveries FINAL "
             f"WHERE alert_id = {quote(alert_id)} ORDER BY revision, notifier"
         ).to_pylist()

@@ -239,6 +239,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = MappingProxyType(
             revision=_U32,
             notifier=NAME,
             state=ENUM,
+            explained=pa.bool_(),
             tries=_U32,
             detail=pa.string(),
             done_at=WINDOW,

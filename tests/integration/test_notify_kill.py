@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alerts import alert
 from tests.support.http_receiver import Answer, Receiver
 from tests.support.jobs import ROOT, environment
 from tests.support.kafka import wait_until
+from tests.support.llm import Say, service, well
 
 COUNT = 20
 
@@ -103,3 +105,89 @@ def test_killed_between_sending_and_writing_down(tmp_path: Path, receiver: Recei
     finish(start(tmp_path, receiver, "resume"))
     assert receiver.accepted.count(under_way) == 2
     assert list(heard(receiver).values()) == [[1, 2]] * COUNT
+
+
+EXPLAIN = """
+import os, signal, sys
+from flows.enrich import rows
+from flows.enrich.enricher import Enricher
+from flows.notify.dispatcher import Dispatcher
+from flows.settings import Settings
+from flows.sinks import alert_rows
+from flows.storage.store import Store
+from tests.support.alerts import alert
+
+directory, url, model, what = sys.argv[1:]
+hook = {"name": "hook", "type": "webhook", "url": url, "timeout": "30s"}
+llm = {"base_url": model, "model": "m"}
+store = Store.open(f"chdb:{directory}", serve=False)
+dispatcher = Dispatcher(Settings(notifiers=[hook], llm=llm), store, first_pause_s=0.02)
+dispatcher.resume()
+
+def die(explained):
+    # Explained and stored, but nobody is told yet.
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    dispatcher.offer(explained)
+
+enricher = Enricher(Settings(llm=llm), store, [die])
+if what == "resume":
+    enricher.resume()
+else:
+    store.insert("alerts_log", alert_rows.alerts_log([alert()]), "t")
+    dispatcher.offer(alert())
+    print("offered", flush=True)
+    sys.stdin.readline()
+    enricher.offer(alert())
+print("ready", flush=True)
+sys.stdin.readline()
+enricher.close(30)
+dispatcher.close(30)
+store.close()
+"""
+
+
+def explain(directory: Path, receiver: Receiver, url: str, what: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", EXPLAIN, str(directory), receiver.url, url, what],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+
+
+def test_killed_between_an_explanation_and_its_message(tmp_path: Path, receiver: Receiver) -> None:
+    """An explanation that was stored and not told is told by the next run, once."""
+    raised = alert()
+    with service() as running:
+        process = explain(tmp_path, receiver, running.url, "die")
+        wait_until(lambda: receiver.accepted == [raised.delivery_id])
+        process.communicate("\n", timeout=60)
+        assert process.returncode == -9
+        assert receiver.accepted == [raised.delivery_id]
+        for _ in range(2):
+            process = explain(tmp_path, receiver, running.url, "resume")
+            wait_until(lambda: len(receiver.accepted) == 2)
+            finish(process)
+        assert len(running.asked) == 1
+    assert receiver.accepted == [raised.delivery_id, f"{raised.delivery_id}+explained"]
+    assert receiver.posts[-1].json["explanation"]["model"] == "m"
+
+
+def test_killed_while_the_model_is_asked(tmp_path: Path, receiver: Receiver) -> None:
+    """What was put to the model and not answered is asked again by the next run, and told once."""
+    raised = alert()
+    with service(Say(hangs=True), well) as running:
+        process = explain(tmp_path, receiver, running.url, "ask")
+        process.stdin.write("\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+        wait_until(lambda: len(running.asked) == 1 and receiver.accepted)
+        process.kill()
+        process.communicate(timeout=60)
+        process = explain(tmp_path, receiver, running.url, "resume")
+        wait_until(lambda: len(receiver.accepted) == 2)
+        finish(process)
+        assert len(running.asked) == 2
+    assert receiver.accepted == [raised.delivery_id, f"{raised.delivery_id}+explained"]
