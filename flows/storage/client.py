@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 from flows.errors import StoreError
 
@@ -25,7 +26,13 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(path: Path, sql: str, fmt: str, timeout_s: float = 120) -> Iterator[bytes]:
+def ask(
+    path: Path,
+    sql: str,
+    fmt: str,
+    timeout_s: float = 120,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[bytes]:
     """Send one statement and give its result in pieces.
 
     Args:
@@ -33,6 +40,7 @@ def ask(path: Path, sql: str, fmt: str, timeout_s: float = 120) -> Iterator[byte
         sql: a statement that only reads.
         fmt: output format where the statement names none.
         timeout_s: silence of the owner after which to give up.
+        settings: limits below the owner's own, by ClickHouse's names.
 
     Raises:
         ConnectionError, FileNotFoundError: nobody answers at the socket.
@@ -41,7 +49,8 @@ def ask(path: Path, sql: str, fmt: str, timeout_s: float = 120) -> Iterator[byte
     connection = _Connection(path, timeout_s)
     try:
         headers = {"X-ClickHouse-Format": fmt}
-        connection.request("POST", "/", body=sql.encode(), headers=headers)
+        target = f"/?{urlencode(settings)}" if settings else "/"
+        connection.request("POST", target, body=sql.encode(), headers=headers)
         response = connection.getresponse()
         if response.status != 200:
             raise StoreError(response.read().decode(errors="replace").strip())

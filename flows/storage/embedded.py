@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,34 @@ class Limits:
     """Rows of the result."""
     seconds: float = 60
     memory_bytes: int = 120_000_000
+
+    def within(self, asked: Mapping[str, str]) -> Limits:
+        """The same, or less where ClickHouse's settings of these names ask for less.
+
+        Raises:
+            ValueError: a value is no number above 0.
+        """
+        found = {}
+        for field, (name, number) in LIMIT_SETTINGS.items():
+            most = getattr(self, field)
+            value = number(asked[name]) if name in asked else most
+            if not value > 0:
+                msg = f"{name} must be above 0"
+                raise ValueError(msg)
+            found[field] = min(value, most)
+        return Limits(**found)
+
+    def as_settings(self) -> dict[str, str]:
+        """ClickHouse's settings that say the same."""
+        return {name: str(getattr(self, field)) for field, (name, _) in LIMIT_SETTINGS.items()}
+
+
+LIMIT_SETTINGS: Final[Mapping[str, tuple[str, Callable[[str], float]]]] = {
+    "rows": ("max_result_rows", int),
+    "seconds": ("max_execution_time", float),
+    "memory_bytes": ("max_memory_usage", int),
+}
+"""Settings of ClickHouse by our names, and how to read them."""
 
 
 STREAMED_FORMATS: Final = frozenset(
@@ -254,9 +282,7 @@ class Engine:
         session = {
             **SESSION,
             "max_threads": 1,
-            "max_result_rows": limits.rows,
-            "max_execution_time": limits.seconds,
-            "max_memory_usage": limits.memory_bytes,
+            **limits.as_settings(),
             # A large GROUP BY or ORDER BY goes through files instead of failing.
             "max_bytes_before_external_group_by": limits.memory_bytes // 4,
             "max_bytes_before_external_sort": limits.memory_bytes // 4,

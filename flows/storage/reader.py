@@ -84,13 +84,14 @@ class EngineReader(Reader):
 class SocketReader(Reader):
     """Reads by asking the process that owns the store."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self._path = path
+        self._settings = limits.as_settings() if limits else None
 
     def stream_text(self, sql: str, fmt: str) -> Iterator[bytes]:
         """See ``Reader``."""
         try:
-            yield from client.ask(self._path, sql, fmt)
+            yield from client.ask(self._path, sql, fmt, settings=self._settings)
         except OSError as e:
             msg = "the job that owned the store has ended; run the command again"
             raise StoreError(msg) from e
@@ -102,8 +103,9 @@ class SocketReader(Reader):
 class ServerReader(Reader):
     """Reads from a ClickHouse server, which guards itself by the rights of its user."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, limits: Limits | None = None) -> None:
         self._server = server
+        self._settings = limits.as_settings() if limits else {}
 
     def stream_text(self, sql: str, fmt: str) -> Iterator[bytes]:
         """See ``Reader``."""
@@ -111,7 +113,8 @@ class ServerReader(Reader):
         statement = sql.rstrip().rstrip(";")
         try:
             with self._server.borrow() as connection:
-                yield connection.raw_query(statement, fmt=None if named else fmt)
+                fmt_asked = None if named else fmt
+                yield connection.raw_query(statement, fmt=fmt_asked, settings=self._settings)
         except faults() as e:
             raise StoreError(one_line(e)) from e
 
@@ -125,7 +128,7 @@ def open_for_reading(setting: str, limits: Limits | None = None) -> Reader:
 
     Args:
         setting: see ``address.parse``.
-        limits: what one query may use when this process runs the engine.
+        limits: what one query may use, by default what whoever runs the engine allows.
 
     Raises:
         UsageError: the setting can't be read.
@@ -134,10 +137,10 @@ def open_for_reading(setting: str, limits: Limits | None = None) -> Reader:
     """
     address = parse(setting)
     if not isinstance(address, ChdbAddress):
-        return ServerReader(Server(address))
+        return ServerReader(Server(address), limits)
     reached = reach(address)
     if isinstance(reached, Path):
-        return SocketReader(reached)
+        return SocketReader(reached, limits)
     return EngineReader(reached, limits or Limits())
 
 

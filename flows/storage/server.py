@@ -55,7 +55,10 @@ class _Answer(Exception):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection. The statement is in ``?query=``, in the body, or in both, joined."""
+    """One connection. The statement is in ``?query=``, in the body, or in both, joined.
+
+    Limits (``max_result_rows`` and others) may be asked for in the address, lower than our own.
+    """
 
     protocol_version = "HTTP/1.1"
     server_version = "NetSpectra"
@@ -141,7 +144,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not re.fullmatch(r"\w{1,64}", fmt):
             raise _Answer(404, "Code: 73. DB::Exception: Unknown format")
         parameters = {k[6:]: v for k, v in given.items() if k.startswith("param_")}
-        return self.server.reads.run(sql, fmt, parameters)
+        try:
+            limits = self.server.reads.limits.within(given)
+        except ValueError as e:
+            raise _Answer(400, f"Code: 72. DB::Exception: a limit is no number: {e}") from e
+        return self.server.reads.run(sql, fmt, parameters, limits)
 
     def _head(self, status: int, fmt: str) -> None:
         self.send_response(status)
@@ -199,7 +206,7 @@ class ReadServer:
     def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
         self.users = 0
         self._engine = engine
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._slots = threading.BoundedSemaphore(MAX_QUERIES)
         remove_stale(engine.directory)
         self.path = _place(engine.directory)
@@ -228,10 +235,14 @@ class ReadServer:
             return cls._shared
 
     def run(
-        self, sql: str, fmt: str, parameters: dict[str, str] | None = None
+        self,
+        sql: str,
+        fmt: str,
+        parameters: dict[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> tuple[str, Iterator[bytes]]:
         """Run a reader's statement once a slot is free; see ``Engine.read``."""
-        named, pieces = self._engine.read(sql, fmt, self._limits, parameters)
+        named, pieces = self._engine.read(sql, fmt, limits or self.limits, parameters)
         return named, self._in_slot(pieces)
 
     def act(self, action: Action) -> None:

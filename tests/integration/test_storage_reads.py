@@ -18,7 +18,7 @@ from flows.errors import StoreError
 from flows.storage import server
 from flows.storage.client import ask
 from flows.storage.embedded import Engine, Limits
-from flows.storage.reader import EngineReader, open_for_reading
+from flows.storage.reader import EngineReader, SocketReader, open_for_reading
 from flows.storage.server import ReadServer, socket_path
 from flows.storage.store import Store
 from tests.support.store_rows import rows
@@ -235,6 +235,22 @@ def test_limits(owned: Store, path: Path) -> None:
         with pytest.raises(StoreError, match=name):
             b"".join(engine.read(sql, "TSV", limits)[1])
     assert request(path, "GET", "/?query=SELECT%201")[0] == 200
+
+
+def test_a_reader_may_ask_for_less(path: Path) -> None:
+    """Limits in the address below the owner's own hold; higher ones change nothing."""
+    sql = "SELECT number FROM numbers(1000)"
+    with pytest.raises(StoreError, match="TOO_MANY_ROWS"):
+        SocketReader(path, Limits(rows=100)).query_text(sql, "JSON")
+    assert len(SocketReader(path, Limits(rows=10**9)).query_text(sql, "TSV").split()) == 1000
+    with pytest.raises(StoreError, match=r"TOO_MANY_ROWS|broke off"):
+        SocketReader(path, Limits(rows=10**9)).query_text(
+            "SELECT number FROM numbers(2000000)", "JSON"
+        )
+    for wrong in ("x", "0", "-1", "nan"):
+        status, body, _ = request(path, "GET", f"/?query=SELECT%201&max_result_rows={wrong}")
+        assert status == 400
+        assert b"max_result_rows" in body or b"limit" in body
 
 
 def test_large_grouping_goes_through_files(owned: Store) -> None:

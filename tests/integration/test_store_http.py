@@ -15,6 +15,7 @@ import pytest
 
 from flows.errors import StoreError
 from flows.storage import migrate, remote
+from flows.storage.embedded import Limits
 from flows.storage.reader import open_for_reading
 from flows.storage.store import Store
 from flows.storage.tables import SCHEMAS
@@ -278,3 +279,12 @@ def test_readers_read_only(server: ClickHouse, store: Store) -> None:
         assert reader.query("SELECT count() AS n FROM flows").to_pylist() == [{"n": 50}]
         with pytest.raises(StoreError, match="READONLY"):
             reader.query_text("TRUNCATE TABLE flows", "TSV")
+
+
+def test_a_reader_limits_its_queries(server: ClickHouse, store: Store) -> None:
+    """What one query may use is sent along with it."""
+    store.insert("flows", some_flows(1), "a")
+    with open_for_reading(server.setting, Limits(rows=10)) as reader:
+        with pytest.raises(StoreError, match="TOO_MANY_ROWS"):
+            reader.query("SELECT src_addr, window_start FROM flows")
+        assert reader.query("SELECT count() AS n FROM flows").to_pylist() == [{"n": 50}]
