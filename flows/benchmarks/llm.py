@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from flows.benchmarks.golden import CASES, Case
 from flows.detect.alert import Alert
 from flows.detect.explanation import Explanation
 from flows.enrich import prompt
-from flows.enrich.asker import RETRY_S, Asker, Bill, GivenUp
+from flows.enrich.asker import Asker
 from flows.enrich.breaker import Breaker
 from flows.enrich.budget import Budget
 from flows.enrich.check import check
@@ -21,6 +22,7 @@ from flows.enrich.compose import compose
 from flows.enrich.destination import hides
 from flows.enrich.pack import pack
 from flows.enrich.pseudonyms import Pseudonyms
+from flows.enrich.sender import RETRY_S, Bill, GivenUp
 from flows.enrich.situation import Situation
 from flows.enrich.templates import Templates
 from flows.settings import Settings
@@ -79,14 +81,14 @@ class Result:
     counts: dict[str, int]
 
     def share(self, criterion: str = "") -> float:
-        """Share of a criterion, or of all, that is met where it applies."""
+        """Share of a criterion, or of all, that is met where it applies; NaN for nowhere."""
         found = [
             met
             for score in self.scores
             for name, met in score.met.items()
             if criterion in ("", name)
         ]
-        return sum(found) / len(found)
+        return sum(found) / len(found) if found else math.nan
 
 
 def judge(case: Case, found: Explanation, seconds: float = 0.0) -> Score:
@@ -127,7 +129,7 @@ def model(settings: Settings, told: Callable[[Score], None] = lambda _: None) ->
     try:
         for case in CASES:
             began_s = time.monotonic()
-            bill = Bill(case.alert.rule, began_s + llm.deadline.total_seconds())
+            bill = Bill.of(case.alert.rule, llm.deadline.total_seconds())
             try:
                 found = _explain(asker, case, bill, settings)
             except GivenUp as error:
@@ -167,7 +169,7 @@ def text(results: Sequence[Result]) -> str:
     width = max(len(result.name) for result in results) + 2
     lines = [f"{'':<12}" + "".join(f"{result.name:>{width}}" for result in results)]
     for criterion in (*CRITERIA, ""):
-        shares = "".join(f"{result.share(criterion):>{width}.0%}" for result in results)
+        shares = "".join(f"{_percent(result.share(criterion)):>{width}}" for result in results)
         lines.append(f"{criterion or 'all':<12}{shares}  {MEANINGS.get(criterion, '')}".rstrip())
     for result in results:
         for score in result.scores:
@@ -182,6 +184,10 @@ def text(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.0%}"
+
+
 def as_object(results: Sequence[Result]) -> dict[str, Any]:
     """All of it for programs."""
     return {
@@ -189,7 +195,9 @@ def as_object(results: Sequence[Result]) -> dict[str, Any]:
         "results": [
             {
                 "name": result.name,
-                "met": {name: result.share(name) for name in CRITERIA},
+                "met": {
+                    name: share for name in CRITERIA if not math.isnan(share := result.share(name))
+                },
                 "all": result.share(),
                 "counts": result.counts,
                 "cases": [

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "extract": "Cut an alert's packets out of captures.",
     "query": "Ask what people ask most.",
     "sql": "Ask the store with SQL.",
+    "ask": "Ask in plain words, by a language model.",
     "report": "Write a page about the traffic.",
     "backtest": "Try rules on traffic that is there already.",
     "check": "Check that the store's tables agree.",

@@ -65,7 +65,7 @@ def check(answer: Answer, pack: Pack) -> Checked:
         answer: as it came, with pseudonyms.
         pack: what was sent.
     """
-    judge = _Judge(pack)
+    judge = Judge(pack)
     reasons: list[str] = []
 
     def kept(claims: Sequence[Claim], *, proposal: bool = False) -> list[Claim]:
@@ -92,14 +92,16 @@ def check(answer: Answer, pack: Pack) -> Checked:
     return Checked(answer.model_copy(update=parts), len(reasons), tuple(reasons), bears)
 
 
-class _Judge:
+class Judge:
+    """Holds claims against the rows of a pack."""
+
     def __init__(self, pack: Pack) -> None:
         self._rows = {row.name: row for row in pack.sent}
         fields = [*(row.fields for row in pack.sent), *pack.legend]
         self._all = "\n".join(value for each in fields for value in each.values())
 
-    def fault(self, claim: Claim, *, proposal: bool) -> str:
-        """Why a claim doesn't hold; empty if it does."""
+    def fault(self, claim: Claim, *, proposal: bool = False) -> str:
+        """Why a claim doesn't hold, in our words; empty if it does."""
         texts = [claim.text, *(getattr(claim, name, "") for name in ("risk", "undo"))]
         cited = [self._rows[name] for name in claim.rows if name in self._rows]
         if not cited:

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.enrich.destination import is_private
+from flows.enrich.faults import CHARS_PER_TOKEN, ModelFault, retry_after_s, tokens_of, unfinished
+from flows.enrich.turn import Gathered, Turn
 from flows.settings.llm import Llm
 
 if TYPE_CHECKING:
@@ -28,50 +27,16 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES: Final = 2 << 20
 """Longest body that is read."""
 
-MAX_AFTER_S: Final = 3600.0
-"""Longest pause that a service can ask for."""
-
 CONNECT_S: Final = 10.0
 
 _FORMS: Final = ("json_schema", "json_object", "text")
 """How the form of an answer is asked for; the next one where a service doesn't know it."""
 
-_CHARS_PER_TOKEN: Final = 3
 _REFUSALS: Final[Mapping[int, str]] = {
     401: "it refuses the key (HTTP 401); see llm.api_key",
     403: "it refuses access (HTTP 403); see llm.api_key",
     404: "it has no such model or address (HTTP 404); see llm.model and llm.base_url",
 }
-
-
-class ModelFault(Exception):
-    """No answer that can be used; one line, without secrets.
-
-    Args:
-        why: for people.
-        name: for counters.
-        passing: whether it may go away by itself.
-        after_s: how long the service wants to be left alone.
-        away: whether the service doesn't work, rather than this question.
-        tokens: that it took all the same.
-    """
-
-    def __init__(
-        self,
-        why: str,
-        name: str,
-        *,
-        passing: bool = False,
-        after_s: float = 0.0,
-        away: bool = False,
-        tokens: int = 0,
-    ) -> None:
-        super().__init__(why)
-        self.name = name
-        self.passing = passing
-        self.after_s = after_s
-        self.away = away
-        self.tokens = tokens
 
 
 @dataclass(frozen=True)
@@ -80,11 +45,6 @@ class Reply:
 
     text: str
     tokens: int
-
-
-def tokens_of(messages: Sequence[Mapping[str, Any]]) -> int:
-    """About how many tokens messages take, rather too many."""
-    return sum(len(str(each.get("content") or "")) for each in messages) // _CHARS_PER_TOKEN + 10
 
 
 def connect(llm: Llm) -> OpenAI:
@@ -155,27 +115,43 @@ class Model:
             raise self._fault(error, form) from None
         return _whole(answer, messages)
 
-    def stream(self, messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-        """Send one request and give the words of the answer as they come.
+    def turn(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        hear: Callable[[str], None],
+        *,
+        may_call: bool = True,
+    ) -> Turn:
+        """Send one request of a dialog; its words are heard as they come.
+
+        Args:
+            messages: the dialog so far.
+            tools: what the model can call, as the protocol describes it.
+            hear: told of words.
+            may_call: whether it may call them now.
 
         Raises:
             ModelFault: there is no answer, or it breaks off.
         """
-        ended = ""
+        asked = self._asked(messages) | {"stream": True}
+        if tools:
+            asked |= {"tools": list(tools), "tool_choice": "auto" if may_call else "none"}
+        if self._limit == "max_tokens":
+            asked["temperature"] = 0.0
+        gathered = Gathered(tokens_of(messages, tools))
         try:
-            with self._client.chat.completions.create(
-                **self._asked(messages), stream=True
-            ) as chunks:
+            with self._client.chat.completions.create(**asked) as chunks:
                 for chunk in chunks:
-                    for choice in chunk.choices or []:
-                        ended = choice.finish_reason or ended
-                        if choice.delta.content:
-                            yield choice.delta.content
+                    if words := gathered.take(chunk):
+                        hear(words)
+        except ModelFault:
+            raise
         except Exception as error:
-            raise self._fault(error, len(_FORMS)) from None
-        if ended != "stop":
-            # The client ends silently when a connection does.
-            raise _unfinished(ended, 0)
+            fault = self._fault(error, len(_FORMS))
+            fault.tokens = fault.tokens or gathered.tokens * bool(gathered.begun)
+            raise fault from None
+        return gathered.turn()
 
     def _asked(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {
@@ -218,11 +194,14 @@ class Model:
         if status in (408, 409, 425) or status >= 500:
             why = f"it fails (HTTP {status})"
             return ModelFault(why, "server_error", passing=True, after_s=after_s, away=True)
+        if status in (400, 422) and self._swap_limit(error):
+            return ModelFault("asked in another form", "form", passing=True)
         if status in (400, 422) and form < len(_FORMS) - 1:
-            if self._swap_limit(error):
-                return ModelFault("asked in another form", "form", passing=True)
             self._form = max(self._form, form + 1)
             return ModelFault("asked in another form", "form", passing=True)
+        if status in (400, 422) and "tool" in str(error):
+            why = "the model can't call tools; choose another one (llm.model)"
+            return ModelFault(why, "refused")
         why = _REFUSALS.get(status, f"it refuses the question (HTTP {status})")
         return ModelFault(why, "refused", away=status in _REFUSALS)
 
@@ -264,43 +243,13 @@ def _whole(answer: Any, messages: Sequence[Mapping[str, Any]]) -> Reply:
         msg = "the model refuses to answer"
         raise ModelFault(msg, "refusal", tokens=tokens)
     if ended not in ("stop", None):
-        raise _unfinished(str(ended), tokens)
+        raise unfinished(str(ended), tokens)
     if not isinstance(text, str) or not text.strip():
         msg = "an empty answer"
         raise ModelFault(msg, "malformed", passing=True, tokens=tokens)
     if usage is None:
-        tokens += len(text) // _CHARS_PER_TOKEN
+        tokens += len(text) // CHARS_PER_TOKEN
     return Reply(text, tokens)
-
-
-def _unfinished(ended: str, tokens: int) -> ModelFault:
-    if ended == "length":
-        why = "the answer is longer than llm.max_answer_tokens"
-        return ModelFault(why, "truncated", tokens=tokens)
-    return ModelFault("the answer breaks off", "cut", passing=True, tokens=tokens)
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds for which a service wants to be left alone; 0 where it doesn't say."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name, "").strip()
-        try:
-            seconds = float(text) * unit_s
-        except ValueError:
-            seconds = _until(text) if name == "retry-after" else 0.0
-        if seconds > 0 and math.isfinite(seconds):
-            return min(seconds, MAX_AFTER_S)
-    return 0.0
-
-
-def _until(text: str) -> float:
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return (when - datetime.now(UTC)).total_seconds()
 
 
 class _TooLong(Exception):

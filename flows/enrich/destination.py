@@ -52,8 +52,13 @@ def hides(llm: Llm) -> bool:
     return llm.pseudonymise == "on"
 
 
-def in_words(llm: Llm) -> str:
-    """What would leave this machine, for people."""
+def in_words(llm: Llm, who: str = "") -> str:
+    """What would leave this machine, for people.
+
+    Args:
+        llm: the settings.
+        who: what goes there; by default alerts.
+    """
     if not llm.on:
         return "off; nothing leaves this machine, alerts are explained by templates"
     where = f"{llm.model} at {urlsplit(llm.url).netloc}"
@@ -63,4 +68,5 @@ def in_words(llm: Llm) -> str:
     else:
         ours = "with your addresses and names as they are"
     far = "" if not is_private(llm.url) else " (a private address)"
-    return f"alerts of severity {llm.min_severity} and above go to {where}{far}: {what}; {ours}"
+    who = who or f"alerts of severity {llm.min_severity} and above"
+    return f"{who} go to {where}{far}: {what}; {ours}"

@@ -77,7 +77,7 @@ def pack(situation: Situation, context: Iterable[Facts], pseudonyms: Pseudonyms)
     if len(situation.alerts) > len(listed):
         facts += _of_all(situation.alerts)
     facts += context
-    rows = tuple(Row(f"R{n}", _clean(fields)) for n, fields in enumerate(facts[:MAX_ROWS], start=1))
+    rows = tuple(Row(f"R{n}", clean(fields)) for n, fields in enumerate(facts[:MAX_ROWS], start=1))
     sent = tuple(
         Row(row.name, {name: pseudonyms.hide(text) for name, text in row.fields.items()})
         for row in rows
@@ -159,7 +159,8 @@ def _of_all(alerts: Sequence[Alert]) -> list[Facts]:
     return found
 
 
-def _clean(fields: Facts) -> dict[str, str]:
+def clean(fields: Facts) -> dict[str, str]:
+    """Fields as text: one line each, of ordinary characters, cut to a length."""
     shown = {}
     for name, value in list(fields.items())[:MAX_FIELDS]:
         text = f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,9 @@ from flows.enrich.pack import Pack, as_lines
 VERSION: Final = "explain-1"
 """Name of the file in ``prompts``; a changed text is a new file."""
 
+ASK_VERSION: Final = "ask-1"
+"""The same for questions of people."""
+
 Message = dict[str, str]
 
 

@@ -8,7 +8,7 @@ which host is which, which network it is in, which hosts share a subnet.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -25,7 +25,7 @@ ADDRESS: Final = re.compile(
 _MAC: Final = re.compile(
     r"(?<![\w:-])[0-9A-Fa-f]{2}(?:([:-])[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4}(?![\w:-])"
 )
-TOKEN: Final = re.compile(r"(?:host|subnet|net|mac|probe|rule)-[A-Z]{1,3}(?![\w-])")
+TOKEN: Final = re.compile(r"(?:host|subnet|net|mac|probe|rule|tenant)-[A-Z]{1,3}(?![\w-])")
 """What a replaced address or name looks like."""
 
 _SUBNET_BITS: Final = {4: 24, 6: 64}
@@ -78,9 +78,14 @@ class Pseudonyms:
         text = _MAC.sub(lambda match: self._token("mac", match[0].lower()), text)
         return ADDRESS.sub(self._address, text)
 
-    def restore(self, text: str) -> str:
-        """Text with what was replaced put back."""
-        known = {token: original for original, token in self._tokens.items()}
+    def restore(self, text: str, written: Callable[[str], str] = str) -> str:
+        """Text with what was replaced put back.
+
+        Args:
+            text: of the model.
+            written: how an original is written where it is put, such as within a literal of SQL.
+        """
+        known = {token: written(original) for original, token in self._tokens.items()}
         return TOKEN.sub(lambda match: known.get(match[0], match[0]), text)
 
     def knows(self, token: str) -> bool:

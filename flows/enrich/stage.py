@@ -13,7 +13,7 @@ from flows import logs
 from flows.detect.alert import Alert, Severity, Status
 from flows.detect.explanation import EnrichmentStatus, Explanation
 from flows.enrich import prompt, rows
-from flows.enrich.asker import RETRY_S, Asker, Bill, Closing, GivenUp
+from flows.enrich.asker import Asker
 from flows.enrich.breaker import FIRST_PAUSE_S, Breaker
 from flows.enrich.budget import Budget
 from flows.enrich.check import check
@@ -23,6 +23,7 @@ from flows.enrich.destination import hides
 from flows.enrich.pack import pack
 from flows.enrich.pseudonyms import Pseudonyms
 from flows.enrich.rows import Enrichment, EnrichmentStore
+from flows.enrich.sender import RETRY_S, Bill, Closing, GivenUp
 from flows.enrich.situation import Situation, situations
 from flows.errors import StoreError
 from flows.settings import Settings
@@ -143,9 +144,9 @@ class ModelStage:
             self._known.move_to_end(alert.alert_id)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-        until_s = time.monotonic() + self._llm.deadline.total_seconds()
+        within_s = self._llm.deadline.total_seconds()
         with self._ready:
-            self._cases += [(each, Bill(each.kind, until_s)) for each in situations(alerts)]
+            self._cases += [(each, Bill.of(each.kind, within_s)) for each in situations(alerts)]
             self._ready.notify_all()
 
     @property

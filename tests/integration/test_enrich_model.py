@@ -269,6 +269,34 @@ def test_a_service_that_is_down_is_left_alone(store: Store) -> None:
     assert {shown(store, each)["enrichment_status"] for each in raised} == {"done"}
 
 
+@pytest.mark.soak
+def test_a_service_that_is_down_for_minutes(store: Store) -> None:
+    """Two minutes of failures cost few requests; alerts wait, and all are explained after."""
+    until_s = time.monotonic() + 130
+
+    def comes_back(asked: Asked) -> Say:
+        return well(asked) if time.monotonic() > until_s else failing(status=503)
+
+    raised = [alert(entity={"src_addr": f"10.8.0.{n}"}, rule=f"rule_{n}") for n in range(30)]
+    with service(comes_back) as running:
+        enricher = Enricher(settings(running.url, requests_per_hour=200, kind_share=1), store)
+        for each in raised:
+            raise_alerts(store, each)
+            enricher.offer(each)
+            time.sleep(4)
+            assert shown(store, each)["enrichment_status"] == "pending"
+            assert shown(store, each)["model"] == "template"
+        while_down = len(running.asked)
+        deadline_s = time.monotonic() + 300
+        while not enricher.idle:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+        enricher.close(10)
+    assert while_down <= 10
+    assert enricher.counts["done"] == 30
+    assert {shown(store, each)["enrichment_status"] for each in raised} == {"done"}
+
+
 def test_a_service_that_stays_down_ends_with_a_reason(store: Store) -> None:
     """When the time for an alert is over it is failed, and not before."""
     with service(failing(status=503)) as running:
@@ -392,6 +420,39 @@ def test_a_thousand_alerts_of_a_pane_are_one_question(store: Store) -> None:
     assert "It is the worst." not in shown(store, raised[8])["assessment"]
     of_rule = next(r for r in running.asked[0].rows.values() if r["kind"] == "alerts of a rule")
     assert (of_rule["alerts"], of_rule["sources"]) == ("1000", "1000")
+
+
+def test_a_thousand_alerts_of_many_rules_are_few_questions(store: Store) -> None:
+    """As many as there are rules at most, each of them short, and every alert is explained."""
+    raised = [
+        alert(
+            entity={"src_addr": f"10.4.{n // 250}.{n % 250}"},
+            rule=f"rule_{n % 5}",
+            value=200.0 + n,
+            upper=220.0 + n,
+        )
+        for n in range(1000)
+    ]
+
+    def counts(asked: Asked) -> Say:
+        answer = good(asked)
+        name = next(n for n, row in asked.rows.items() if row["kind"] == "alerts of a rule")
+        row = asked.rows[name]
+        answer["what"] = claim(f"{row['alerts']} alerts of {row['rule']}.", name)
+        return Say(completion(answer))
+
+    with service(counts) as running:
+        enricher = run(store, settings(running.url), *raised)
+    assert len(running.asked) == 5
+    assert all(len(asked.text) < 30_000 for asked in running.asked)
+    assert enricher.counts["done"] == 1000
+    told = store.run(
+        "SELECT assessment, count() FROM alerts GROUP BY assessment ORDER BY assessment"
+    ).splitlines()
+    assert [line.partition(" [")[0] for line in told] == [
+        f"200 alerts of rule_{n}." for n in range(5)
+    ]
+    assert [line.rpartition("\t")[2] for line in told] == ["200"] * 5
 
 
 def test_equal_situations_are_asked_once(store: Store) -> None:

@@ -28,12 +28,21 @@ class Asked:
     @property
     def rows(self) -> Rows:
         """Rows of evidence, by name."""
-        data = re.search(r"<data>\n(.*?)\n</data>", self.text, re.DOTALL)
         found = {}
-        for line in data[1].splitlines() if data else ():
-            row = json.loads(line)
-            found[row.pop("row")] = row
+        for data in re.findall(r"<data>\n(.*?)\n</data>", self.text, re.DOTALL):
+            for row in map(json.loads, data.splitlines()):
+                if "row" in row:
+                    found[row.pop("row")] = row
         return found
+
+    def named(self, kind: str) -> str:
+        """Name of the first row of a kind."""
+        return next(name for name, row in self.rows.items() if row["kind"] == kind)
+
+    @property
+    def told(self) -> list[str]:
+        """What tools answered, in order."""
+        return [m["content"] for m in self.body["messages"] if m["role"] == "tool"]
 
 
 @dataclass
@@ -172,7 +181,25 @@ def service(*script: Act | Say) -> Iterator[Service]:
 
 def streamed(*words: str, finish: str | None = "stop") -> Say:
     """An answer that comes in pieces."""
-    chunks = [{"delta": {"content": word}, "finish_reason": None} for word in words]
+    return _stream([{"content": word} for word in words], finish)
+
+
+def calling(*calls: tuple[str, Any], words: str = "", finish: str | None = "tool_calls") -> Say:
+    """Calls of tools, by name and arguments, each in several pieces."""
+    pieces: list[dict[str, Any]] = [{"content": words}] if words else []
+    for index, (name, arguments) in enumerate(calls):
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        begin = {"index": index, "id": f"call-{name}-{index}", "type": "function"}
+        pieces.append({"tool_calls": [begin | {"function": {"name": name, "arguments": ""}}]})
+        pieces += [
+            {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
+            for part in (text[:7], text[7:])
+        ]
+    return _stream(pieces, finish)
+
+
+def _stream(deltas: list[dict[str, Any]], finish: str | None) -> Say:
+    chunks: list[dict[str, Any]] = [{"delta": delta, "finish_reason": None} for delta in deltas]
     if finish:
         chunks.append({"delta": {}, "finish_reason": finish})
     lines = [

@@ -7,7 +7,7 @@ import pytest
 from flows.detect.alert import Severity
 from flows.enrich.breaker import FAILURES, MAX_PAUSE_S, Breaker
 from flows.enrich.budget import Budget
-from flows.enrich.client import retry_after_s
+from flows.enrich.faults import retry_after_s
 from flows.enrich.situation import situations
 from tests.support.alerts import alert
 

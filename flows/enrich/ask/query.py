@@ -1,0 +1,162 @@
+"""A query that the model may have run: its arguments, checked, and how it is told of them."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from flows.enrich.ask.scope import DAY_MS, Scope
+from flows.storage.embedded import quote
+
+MOST_ROWS: Final = 30
+"""Rows of one statement that the model is given."""
+
+_HOUR_MS: Final = 3_600_000
+_RAW_MS: Final = 6 * _HOUR_MS
+_MINUTES_MS: Final = 4 * DAY_MS
+
+
+def _host(value: Any) -> str:
+    text = str(value).strip()
+    if not text:
+        return ""
+    try:
+        if "/" in text:
+            return str(ip_network(text, strict=False))
+        address = ip_address(text)
+    except ValueError:
+        msg = "must be an IP address or a network such as 192.0.2.0/24"
+        raise ValueError(msg) from None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _time(value: Any) -> str:
+    text = str(value).strip()
+    try:
+        when = datetime.fromisoformat(text) if text else None
+        # What the store can hold.
+        assert when is None or 1970 <= when.year < 2262
+    except (ValueError, AssertionError):
+        msg = "must be a time such as 2026-01-02 03:04 (UTC)"
+        raise ValueError(msg) from None
+    return text
+
+
+Host = Annotated[str, BeforeValidator(_host)]
+Time = Annotated[str, BeforeValidator(_time)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Statement = tuple[str, str]
+"""What its rows are, and the SQL."""
+
+
+class Query(BaseModel):
+    """One query; the docstring of a subclass is what the model is told of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: ClassVar[str]
+
+    @abstractmethod
+    def statements(self, scope: Scope) -> Sequence[Statement]:
+        """The statements to run, each of which only reads.
+
+        Raises:
+            StoreError: it isn't admitted.
+        """
+
+    @classmethod
+    def as_tool(cls) -> dict[str, Any]:
+        """What the model is told, as the protocol wants it."""
+        schema = cls.model_json_schema()
+        kept = ("type", "enum", "description", "minimum", "maximum", "default")
+        properties = {
+            name: {key: value for key, value in each.items() if key in kept}
+            for name, each in schema.get("properties", {}).items()
+        }
+        parameters = {
+            "type": "object",
+            "properties": properties,
+            "required": schema.get("required", []),
+            "additionalProperties": False,
+        }
+        description = " ".join((inspect.getdoc(cls) or "").split())
+        function = {"name": cls.name, "description": description, "parameters": parameters}
+        return {"type": "function", "function": function}
+
+
+class Spanned(Query):
+    """A query about a time."""
+
+    since: Time = Field("", description="Begin, UTC; empty: a day before the end")
+    until: Time = Field("", description="End, UTC; empty: the end of the data")
+
+    def span_ms(self, scope: Scope) -> tuple[int, int]:
+        """Begin and end, Unix ms, at least a second apart."""
+        until = _ms(self.until) if self.until else scope.last_ms
+        since = _ms(self.since) if self.since else max(scope.first_ms, until - DAY_MS)
+        return min(since, until - 1000), until
+
+    def place(self, scope: Scope, *, ports: bool = True) -> tuple[str, int, int]:
+        """Where to look: flows or the roll-up that has few rows, and the time in its buckets."""
+        since, until = self.span_ms(scope)
+        table = table_of(until - since, ports=ports)
+        return table, *whole(since, until, table)
+
+
+def within(scope: Scope, since_ms: int, until_ms: int) -> str:
+    """Condition on the panes of a tenant."""
+    return (
+        f"tenant = {quote(scope.tenant)} "
+        f"AND window_start >= fromUnixTimestamp64Milli({since_ms}, 'UTC') "
+        f"AND window_start < fromUnixTimestamp64Milli({until_ms}, 'UTC')"
+    )
+
+
+def whole(since_ms: int, until_ms: int, table: str) -> tuple[int, int]:
+    """A time widened to whole buckets of a roll-up."""
+    size_ms = {"flows_1m": 60_000, "flows_1h": _HOUR_MS}.get(table, 1)
+    return since_ms - since_ms % size_ms, until_ms + -until_ms % size_ms
+
+
+def table_of(length_ms: int, *, ports: bool = True) -> str:
+    """Which of the tables of flows answers for so long a time."""
+    if length_ms <= _RAW_MS:
+        return "flows"
+    return "flows_1m" if ports or length_ms <= _MINUTES_MS else "flows_1h"
+
+
+def is_host(column: str, host: str) -> str:
+    """Condition that an address is a host, or in a network."""
+    if "/" in host:
+        return f"in_net({column}, {quote(host)})"
+    return f"{column} = toIPv6({quote(host)})"
+
+
+def touches(host: str) -> str:
+    """Condition that a flow comes from a host, or goes to it."""
+    return f"({is_host('src_addr', host)} OR {is_host('dst_addr', host)})"
+
+
+def problems(error: Any) -> str:
+    """What is wrong with arguments, in our words, without what was written."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return "there is no such argument"
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def tools(queries: Mapping[str, type[Query]]) -> list[dict[str, Any]]:
+    """All of them as the protocol wants it."""
+    return [query.as_tool() for query in queries.values()]
+
+
+def _ms(text: str) -> int:
+    when = datetime.fromisoformat(text)
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return int(when.timestamp() * 1000)
