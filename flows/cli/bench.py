@@ -127,7 +127,8 @@ def llm(as_json: bool) -> None:
     """Score explanations of alerts: those of the templates, and of the model in the settings.
 
     A golden set of situations is explained and held against a rubric. It takes one or two requests
-    of the model a situation; without a model only the templates are scored.
+    of the model a situation; without a model only the templates are scored. The model is also
+    asked some questions, as by `netspectra ask`, about traffic that is made for it.
 
     \b
     Examples:
@@ -137,12 +138,13 @@ def llm(as_json: bool) -> None:
     import json
 
     from flows import settings
-    from flows.benchmarks import llm
+    from flows.benchmarks import ask, llm
 
     loaded = settings.load()
     results = [llm.templates(loaded)]
     if loaded.llm.on:
-        results.append(llm.model(loaded, lambda score: click.echo(score.case, err=True)))
+        parts = (llm.model, ask.model)
+        results += [part(loaded, lambda score: click.echo(score.case, err=True)) for part in parts]
     if as_json:
         click.echo(json.dumps(llm.as_object(results), indent=2))
         return

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from flows.benchmarks import llm
+from flows.benchmarks import ask, llm
 from flows.benchmarks.golden import CASES
+from flows.benchmarks.golden_ask import QUESTIONS
 from flows.cli import doctor
 from flows.cli.bench import command
 from flows.detect.explanation import Explanation
 from flows.settings import Settings
 from flows.settings.llm import Llm
-from tests.support.llm import Asked, Say, claim, completion, good, service
+from tests.support.llm import Asked, Say, calling, claim, completion, good, service, streamed
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +30,35 @@ def settings(url: str) -> Settings:
     return Settings(llm=Llm(base_url=url, model="m", deadline="5s"))
 
 
+def clerk(asked: Asked) -> Say:
+    """Answers questions: looks up what they name, and says what is found."""
+    question = asked.text.rpartition("Question: ")[2].partition("\n")[0]
+    host = next((word for word in question.split() if "." in word), "")
+    if not asked.told:
+        profile = ("host_profile", {"host": host, "since": "2026-09-20 20:00"})
+        return calling(profile if host else ("completeness", {}))
+    rows = asked.rows
+    if not host:
+        name = asked.named("hop of the ledger")
+        lost = rows[name]
+        return streamed(
+            f"{lost['probe']} lost {lost['packets_dropped']} packets, the ring full. [{name}]"
+        )
+    if any(row["kind"] == "no host totals was found" for row in rows.values()):
+        return streamed(f"Nothing of {host} is found. [{asked.named('no host totals was found')}]")
+    totals, used = asked.named("host totals"), asked.named("service of the host")
+    peer = asked.named("peer of the host")
+    return streamed(
+        f"{host} sent {rows[totals]['bytes_sent']} bytes to {rows[totals]['hosts_sent_to']} hosts,"
+        f" which may be a backup or a scan. [{totals}]\n",
+        f"Most to port {rows[used]['port']}. [{used}]\nFirst is {rows[peer]['peer']}. [{peer}]",
+    )
+
+
 def expert(asked: Asked) -> Say:
     """Knows each situation by its entity and says what its rubric wants."""
+    if "tools" in asked.body:
+        return clerk(asked)
     row = asked.rows["R1"]
     same = [c for c in CASES if c.alert.detector == row["detector"]]
     case = next(c for c in same if all(name in json.dumps(row) for name in c.names))
@@ -125,10 +153,30 @@ def test_command_with_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
         done = CliRunner().invoke(command, ["llm", "--json"])
         table = CliRunner().invoke(command, ["llm"])
     found = json.loads(done.stdout)
-    assert [result["name"] for result in found["results"]] == ["template", "m"]
+    assert [result["name"] for result in found["results"]] == ["template", "m", "m asked"]
     assert found["results"][1]["all"] == 1
+    assert found["results"][2]["all"] == 1
+    assert set(found["results"][2]["met"]) == {"class", "entity", "numbers"}
     assert "100%" in table.output
     assert "14 requests" in table.output
+
+
+def test_questions_can_be_answered_badly() -> None:
+    """Invented numbers, other hosts and answers that break off cost their criteria."""
+
+    def invents(asked: Asked) -> Say:
+        if not asked.told:
+            return calling(("completeness", {}))
+        return streamed("10.4.0.5 lost 31337 packets. [R2]\nAll is fine. [R2]")
+
+    with service(invents) as running:
+        result = ask.model(settings(running.url))
+    assert result.share("numbers") == result.share("class") == result.share("entity") == 0
+    assert [score.struck for score in result.scores] == [1] * len(QUESTIONS)
+    with service(Say({}, 401)) as running:
+        nothing = ask.model(settings(running.url))
+    assert nothing.share() == 0
+    assert all("refuses the key" in score.fault for score in nothing.scores)
 
 
 def test_doctor_says_what_would_leave(monkeypatch: pytest.MonkeyPatch) -> None:
