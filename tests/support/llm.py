@@ -152,6 +152,8 @@ class Service:
         handler.send_response(say.status)
         for name, value in ({"Content-Type": "application/json"} | dict(say.headers)).items():
             handler.send_header(name, value)
+        # Or the client takes the connection for one that it can use again.
+        handler.send_header("Connection", "close")
         handler.send_header("Content-Length", str(len(body) + say.cut))
         handler.end_headers()
         if say.drips:
