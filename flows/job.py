@@ -28,7 +28,7 @@ from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources import inputs
 from flows.sources.logs import PacketLog
 from flows.sources.partitions import LogSource, Partition
-from flows.storage import loads
+from flows.storage import loads, space
 from flows.storage.store import Store
 from flows.windows.configured import tasks_of
 from flows.windows.control import RunControl
@@ -95,6 +95,7 @@ class Job:
         self._accumulators: list[PartitionAccumulator] = []
         open_input = find(settings)
         self.store = Store.open(settings.store)
+        self._space = space.watch(self.store, settings.storage)
         try:
             self._input = open_input(self.store)
             resumes = settings.source_kind == "kafka"
@@ -104,6 +105,7 @@ class Job:
             self._fed = self._detection.tasks(self._tasks)
             self._metrics = MetricsServer(settings.metrics, self.readings)
         except BaseException:
+            self._space.close()
             self.store.close()
             raise
         self._reporter = threading.Thread(target=self._report, daemon=True, name="progress")
@@ -155,6 +157,7 @@ class Job:
         self._done.set()
         self._metrics.close()
         self._detection.close()
+        self._space.close()
         self.store.close()
 
     def readings(self) -> Readings:
@@ -200,6 +203,7 @@ class Job:
             self._control.fail(error)
         finally:
             self._detection.close()
+            self._space.close()
             self.store.close()
         if self._control.failure is not None:
             return logs.report(self._control.failure)

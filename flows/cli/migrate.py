@@ -7,17 +7,33 @@ import click
 
 @click.command("migrate")
 @click.option("--dry-run", is_flag=True, help="Print the statements and change nothing.")
-def command(dry_run: bool) -> None:
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    default="",
+    help="Print what makes the tables on a cluster of servers, replicated and distributed.",
+)
+def command(dry_run: bool, cluster: str) -> None:
     """Bring the store's tables up to date; the job does so at its start too.
+
+    With --cluster nothing is opened or changed: the statements are for the administrator to run,
+    before the first job.
 
     \b
     Examples:
       netspectra migrate --dry-run
+      netspectra migrate --cluster main | clickhouse-client -n
       NETSPECTRA_STORE=chdb:data netspectra migrate
     """  # noqa: D301 - click reads the backslash
     from flows import settings
     from flows.storage.migrate import migrate
 
+    if cluster:
+        from flows.storage.cluster import schema
+
+        for statement in schema(cluster):
+            click.echo(f"{statement};\n")
+        return
     loaded = settings.load()
     directory = loaded.store_directory
     if dry_run and directory is not None and not directory.exists():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
+    from flows.storage.embedded import Limits
     from flows.storage.reader import Reader
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
@@ -103,8 +104,11 @@ def form(command: _Command) -> _Command:
     )(command)
 
 
-def open_store() -> Reader:
+def open_store(limits: Limits | None = None) -> Reader:
     """The store that the settings name, to read it.
+
+    Args:
+        limits: what one query may use when this process runs the engine.
 
     Raises:
         StoreError: there is none, or it can't be opened.
@@ -112,4 +116,4 @@ def open_store() -> Reader:
     from flows import settings
     from flows.storage.reader import open_for_reading
 
-    return open_for_reading(settings.load().store)
+    return open_for_reading(settings.load().store, limits)

@@ -200,6 +200,19 @@ class Demo(Section):
     allow_server: bool = False
 
 
+class Storage(Section):
+    """What the store may hold; whole days are dropped, the oldest first, and told in ``dropped``.
+
+    Attributes:
+        max_bytes: On disk, all tables together.
+        max_age: How long flows are kept after they came in; rollups by the minute four times as
+            long, by the hour and results sixteen times.
+    """
+
+    max_bytes: Annotated[Count | None, Field(ge=10_000_000)] = None
+    max_age: Annotated[Duration | None, Field(ge=timedelta(hours=1))] = None
+
+
 class Metrics(Section):
     """Prometheus metrics of a job; off without a port.
 
@@ -272,6 +285,7 @@ class Settings(BaseSettings):
     seed: Annotated[int, Field(ge=0, lt=2**64)] = HASH_SEED
     again: Literal["skip", "replace", "add"] = "skip"
     llm: Llm = Llm()
+    storage: Storage = Storage()
     metrics: Metrics = Metrics()
     log: Log = Log()
 

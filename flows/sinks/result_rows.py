@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flows.operators.horizons import TaskResults
 from flows.sinks.columns import times_ms
@@ -24,10 +23,11 @@ from flows.windows.horizons import WindowResult
 _MS: Final = 10**6
 _SECOND_NS: Final = 10**9
 _MINUTE_NS: Final = 60 * _SECOND_NS
+_DAY_MS: Final = 86_400_000
 _MIN_STORED_NS: Final = 60 * _SECOND_NS
 """Sketches of shorter horizons can be had by none and are not kept."""
 
-_MAX_MONTHS: Final = 50
+_MAX_DAYS: Final = 50
 """Partitions of one insert; the engine refuses more than 100."""
 
 _RANKINGS: Final = ("packets", "bytes")
@@ -35,14 +35,13 @@ _RANKINGS: Final = ("packets", "bytes")
 
 def inserts(rows: pa.Table) -> Iterator[pa.Table]:
     """Cut rows so that no insert is too large or spans too many of the store's partitions."""
-    if rows.num_rows <= MAX_INSERT_ROWS and rows.num_rows <= _MAX_MONTHS:
+    if rows.num_rows <= MAX_INSERT_ROWS and rows.num_rows <= _MAX_DAYS:
         yield rows
         return
     rows = rows.sort_by("window_start")
-    when = rows["window_start"]
-    months = pc.add(pc.multiply(pc.year(when), 12), pc.month(when)).to_numpy()
-    starts = np.flatnonzero(np.diff(months)) + 1
-    cuts = [0, *starts[_MAX_MONTHS - 1 :: _MAX_MONTHS].tolist(), rows.num_rows]
+    days = rows["window_start"].cast(pa.int64()).to_numpy() // _DAY_MS
+    starts = np.flatnonzero(np.diff(days)) + 1
+    cuts = [0, *starts[_MAX_DAYS - 1 :: _MAX_DAYS].tolist(), rows.num_rows]
     for start, end in pairwise(cuts):
         for at in range(start, end, MAX_INSERT_ROWS):
             yield rows.slice(at, min(MAX_INSERT_ROWS, end - at))

@@ -2,7 +2,8 @@
 
 A unit is written table by table, ``flows`` first and ``commits`` last, so while a job runs the
 sums of the newest hours may differ for a moment. A difference therefore counts only when it is
-found twice, and unchanged; one that moves is under way.
+found twice, and unchanged; one that moves is under way. What retention has dropped counts as if it
+were still there.
 """
 
 from __future__ import annotations
@@ -187,7 +188,17 @@ _ACCOUNTED: Final = "delivered + arraySum(mapValues(dropped)) + in_flight"
 
 
 def _table(name: str) -> Side:
-    return Side(name, name, _COUNTED)
+    return Side(name, _with_dropped(name, _COUNTED), _COUNTED)
+
+
+def _with_dropped(table: str, figures: Sequence[str], expression: str = "") -> str:
+    """Rows of a table with what retention has dropped of it."""
+    columns = f"tenant, probe, window_start, {', '.join(figures)}"
+    own = columns.replace(figures[0], f"{expression} AS {figures[0]}") if expression else columns
+    return (
+        f"(SELECT {own} FROM {table} UNION ALL SELECT {columns} FROM dropped FINAL "  # noqa: S608
+        f"WHERE table_name = '{table}')"
+    )
 
 
 def _hop(hop: str, figure: str, condition: str = "", name: str = "") -> Side:
@@ -223,7 +234,11 @@ MUST_BE_EQUAL: Final = (
     ),
     _packets(_hop("window", "delivered"), _hop("store", "seen")),
     _packets(
-        Side("flows / sampling_rate", "flows", ("intDiv(packets, greatest(sampling_rate, 1))",)),
+        Side(
+            "flows / sampling_rate",
+            _with_dropped("flows", ("records",), "intDiv(packets, greatest(sampling_rate, 1))"),
+            ("records",),
+        ),
         _hop("store", "delivered"),
     ),
 )

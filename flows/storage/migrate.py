@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from flows.errors import StoreError
 
-EMBEDDED: Final[Mapping[str, str]] = {"{{flows_partition}}": "toYYYYMM(window_start)"}
+EMBEDDED: Final[Mapping[str, str]] = {"{{flows_partition}}": "toYYYYMMDD(window_start)"}
 """What the templates stand for in an embedded store, which may hold years of captures."""
 
 SERVER: Final[Mapping[str, str]] = {
@@ -23,7 +23,7 @@ SERVER: Final[Mapping[str, str]] = {
 }
 """What they stand for on a server, where retention drops partitions."""
 
-_BOOK: Final = """CREATE TABLE IF NOT EXISTS schema_migrations
+BOOK: Final = """CREATE TABLE IF NOT EXISTS schema_migrations
 (
     version UInt32 COMMENT 'Number of the migration',
     name String COMMENT 'Name of the migration',
@@ -32,6 +32,7 @@ _BOOK: Final = """CREATE TABLE IF NOT EXISTS schema_migrations
 ENGINE = MergeTree
 ORDER BY version
 COMMENT 'Migrations that were applied to this store'"""
+"""Makes the table in which migrations are noted."""
 
 
 class Statements(Protocol):
@@ -100,10 +101,8 @@ def migrate(
     for migration in known:
         if migration.version in applied:
             continue
-        row = f"({migration.version}, '{migration.name}')"
-        record = f"INSERT INTO schema_migrations (version, name) VALUES {row}"  # noqa: S608
-        statements = [_fill(s, store.template) for s in migration.statements]
-        for statement in (_BOOK, *statements, record):
+        statements = [fill(s, store.template) for s in migration.statements]
+        for statement in (BOOK, *statements, record(migration)):
             if not dry_run:
                 store.run(statement)
                 after(statement)
@@ -123,7 +122,14 @@ def _applied(store: Statements) -> set[int]:
     return {int(v) for v in store.run("SELECT version FROM schema_migrations").split()}
 
 
-def _fill(statement: str, template: Mapping[str, str]) -> str:
+def record(migration: Migration) -> str:
+    """The statement that notes a migration."""
+    row = f"({migration.version}, '{migration.name}')"
+    return f"INSERT INTO schema_migrations (version, name) VALUES {row}"  # noqa: S608
+
+
+def fill(statement: str, template: Mapping[str, str]) -> str:
+    """A statement with what the templates stand for."""
     for placeholder, text in template.items():
         statement = statement.replace(placeholder, text)
     return statement

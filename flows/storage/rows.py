@@ -23,7 +23,7 @@ ENRICHMENT_STATUSES: Final = {
 }  # fmt: skip
 DELIVERY_STATES: Final = {"delivered": 1, "refused": 2, "superseded": 3}
 
-PER_PROBE: Final = ("flows", "totals", "ledger", "flows_1m", "flows_1h")
+PER_PROBE: Final = ("flows", "totals", "ledger", "flows_1m", "flows_1h", "dropped")
 """Additive tables whose rows belong to a probe."""
 
 RESULTS: Final = ("distinct_counts_log", "heavy_hitters_log", "spreaders_log", "sketches_log")

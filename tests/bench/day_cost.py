@@ -25,11 +25,11 @@ VALUES = {
 
 def report(setting: str) -> None:
     """Print both tables, as Markdown."""
-    with open_for_reading(setting, Limits()) as reader:
+    with open_for_reading(setting, Limits(memory_bytes=300_000_000)) as reader:
         print("| query | table | rows | day, ms | rows read | hour, ms | rows read |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for line in costs(reader):
-            print(line)
+            print(line, flush=True)
         print("\n| table | rows | bytes a row | largest columns, bytes a row |")
         print("| --- | --- | --- | --- |")
         for line in columns(reader):

@@ -86,6 +86,7 @@ def test_every_column_has_a_comment(store: Store) -> None:
         *SCHEMAS,
         "flows_1m",
         "flows_1h",
+        "dropped",
         "schema_migrations",
     }
     assert all(line.split("\t")[1] for line in tables)
@@ -117,7 +118,7 @@ def test_dry_run_changes_nothing(tmp_path: Path) -> None:
     with Store.open(f"chdb:{tmp_path}/s", migrated=False) as store:
         told = migrate.migrate(store, dry_run=True)
         assert store.run("SHOW TABLES") == ""
-        assert any("PARTITION BY toYYYYMM(window_start)" in statement for statement in told)
+        assert any("PARTITION BY toYYYYMMDD(window_start)" in statement for statement in told)
         assert migrate.migrate(store) == told
 
 

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS flows_1m
     ingested_at SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Time of the newest insert, UTC, s' CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
-PARTITION BY toYYYYMM(window_start)
+PARTITION BY toYYYYMMDD(window_start)
 ORDER BY (tenant, window_start, src_addr, dst_addr, ip_proto, dst_port, probe, eth_type, vlan_id, tunnel_id,
     if_index, direction, capture_point, src_net, dst_net)
 SETTINGS non_replicated_deduplication_window = 10000
@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS flows_1h
     ingested_at SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Time of the newest insert, UTC, s' CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
-PARTITION BY toYYYYMM(window_start)
+PARTITION BY toYYYYMMDD(window_start)
 ORDER BY (tenant, window_start, src_addr, dst_addr, ip_proto, probe, eth_type, vlan_id, tunnel_id,
     if_index, direction, capture_point, src_net, dst_net)
 SETTINGS non_replicated_deduplication_window = 10000

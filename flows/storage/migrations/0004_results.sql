@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS distinct_counts_log
     updated_at DateTime64(3, 'UTC') COMMENT 'Time of this revision, UTC, ms' CODEC(Delta, ZSTD(1))
 )
 ENGINE = MergeTree
-PARTITION BY toYYYYMM(window_start)
+PARTITION BY toYYYYMMDD(window_start)
 ORDER BY (tenant, task, horizon, window_start, revision)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every revision of the distinct counts; the view distinct_counts shows the newest';
@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS heavy_hitters_log
     updated_at DateTime64(3, 'UTC') COMMENT 'Time of this revision, UTC, ms; the same in all rows of a list' CODEC(Delta, ZSTD(1))
 )
 ENGINE = MergeTree
-PARTITION BY toYYYYMM(window_start)
+PARTITION BY toYYYYMMDD(window_start)
 ORDER BY (tenant, task, ranked_by, horizon, window_start, revision, rank)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every revision of the heavy hitters; the view heavy_hitters shows the newest lists';
@@ -167,7 +167,7 @@ CREATE TABLE IF NOT EXISTS sketches_log
     updated_at DateTime64(3, 'UTC') COMMENT 'Time of this revision, UTC, ms' CODEC(Delta, ZSTD(1))
 )
 ENGINE = MergeTree
-PARTITION BY toYYYYMM(window_start)
+PARTITION BY toYYYYMMDD(window_start)
 ORDER BY (tenant, task, kind, horizon, window_start, revision)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every revision of the sketches; the view sketches shows the newest';

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS spreaders_log
     updated_at DateTime64(3, 'UTC') COMMENT 'Time of this revision, UTC, ms; the same in all rows of a list' CODEC(Delta, ZSTD(1))
 )
 ENGINE = MergeTree
-PARTITION BY toYYYYMM(window_start)
+PARTITION BY toYYYYMMDD(window_start)
 ORDER BY (tenant, task, horizon, window_start, revision, rank)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every revision of the spreaders; the view spreaders shows the newest lists';
