@@ -53,14 +53,17 @@ def statement(query: SavedQuery, values: Mapping[str, str], asked: Asked) -> str
     }
     sql = PLACE.sub(lambda match: _value(match[1], given[match[1]], match[2]), query.template)
     step = asked.step_s or step_s(asked.span)
+    grain_s = step if query.is_series else None
+    named = set(tokens(condition))
+    table = table_for(_words(sql) | named, asked.span, grain_s)
     parts = [*asked.span.conditions()]
+    if table == "flows" and "{{flows}}" in sql:
+        parts += asked.span.coarse()
     if asked.tenant:
         parts.append(f"tenant = {quote(asked.tenant)}")
     span = " AND ".join(parts) or "true"
-    grain_s = step if query.is_series else None
-    named = set(tokens(condition))
     places = {
-        "flows": table_for(_words(sql) | named, asked.span, grain_s),
+        "flows": table,
         "pairs": table_for(named, asked.span, grain_s),
         "span": span,
         "where": f"{span} AND ({condition})" if condition else span,

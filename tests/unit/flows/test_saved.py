@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.errors import UsageError
+from flows.storage.migrate import migrations
 from flows.storage.resolution import Span, since, step_s, table_for
 from flows.storage.saved import parse, saved
 from flows.storage.saved_sql import Asked, statement
@@ -82,6 +83,10 @@ def test_conditions_are_joined() -> None:
     assert (
         "window_start >= toDateTime64('1970-01-01 00:00:00.000', 3, 'UTC') AND "
         "window_start < toDateTime64('1970-01-01 00:00:01.500', 3, 'UTC') AND "
+        "toStartOfFiveMinutes(window_start) >= "
+        "toStartOfFiveMinutes(toDateTime64('1970-01-01 00:00:00.000', 3, 'UTC')) AND "
+        "toStartOfFiveMinutes(window_start) <= "
+        "toStartOfFiveMinutes(toDateTime64('1970-01-01 00:00:01.500', 3, 'UTC')) AND "
         r"tenant = 'o\'b' AND (ip_proto = 6 OR ip_proto = 17) AND" in sql
     )
 
@@ -128,3 +133,9 @@ def test_every_file_has_a_title_and_words() -> None:
         assert len(query.title) <= 80, query.name
         assert query.description, query.name
         assert "ORDER BY" in query.template, query.name
+
+
+def test_every_migration_has_a_number_of_its_own() -> None:
+    """Two migrations of one number would hide each other in a store that has one of them."""
+    versions = [migration.version for migration in migrations()]
+    assert versions == sorted(set(versions))
