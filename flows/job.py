@@ -133,7 +133,12 @@ class Job:
         """Loads are apart from each other; what comes through Kafka is one, in all its runs."""
         probes, tenant = self._input.probes, self.settings.tenant
         others = loads.minutes_of_others(self.store, tenant, probes) if probes else None
-        return Context(self._networks.names, others)
+        return Context(
+            self._networks.names,
+            others,
+            longest_ns=max(self.settings.window.horizons_ns),
+            seed=self.settings.seed,
+        )
 
     def stop(self, number: int | None = None, frame: FrameType | None = None) -> None:
         """End early and cleanly; a second Ctrl-C ends at once. Usable as a signal handler."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli import options
+from flows.cli import options, query_sketches
 
 if TYPE_CHECKING:
     from flows.storage.saved import SavedQuery
@@ -94,3 +94,7 @@ def _options(query: SavedQuery, run: Any) -> Any:
             "--step", "step_ns", type=options.DURATION, metavar="DURATION", help="A row each 5m."
         )(run)
     return run
+
+
+for each in query_sketches.COMMANDS:
+    command.add_command(each)

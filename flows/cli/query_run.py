@@ -35,7 +35,7 @@ def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
         UsageError: a value can't be used.
         StoreError: the store refused the statement.
     """
-    span = _span(given)
+    span = span_of(given)
     values = {each.name: given[each.name] for each in query.parameters}
     step_s = max((given.get("step_ns") or 0) // 10**9, 0)
 
@@ -54,7 +54,8 @@ def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
     answer.show(found, given["form"], nothing)
 
 
-def _span(given: Mapping[str, Any]) -> Span:
+def span_of(given: Mapping[str, Any]) -> Span:
+    """The span that the options of ``options.span`` say."""
     start_ns = options.since_ns(given["from_ns"], given["ago_ns"])
     start_ms = start_ns // _MS if start_ns else None
     if start_ms is not None and given["ago_ns"] is not None:

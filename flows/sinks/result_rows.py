@@ -18,14 +18,14 @@ from flows.sketches.frequency import Frequency, Hitter
 from flows.sketches.superspread import SuperSpread
 from flows.storage.rows import RANKINGS, build
 from flows.storage.tables import MAX_INSERT_ROWS
+from flows.windows import sampled
 from flows.windows.horizons import WindowResult
+from schemas.hashing import DEFAULT_SEED
 
 _MS: Final = 10**6
 _SECOND_NS: Final = 10**9
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _DAY_MS: Final = 86_400_000
-_MIN_STORED_NS: Final = 60 * _SECOND_NS
-"""Sketches of shorter horizons can be had by none and are not kept."""
 
 _MAX_DAYS: Final = 50
 """Partitions of one insert; the engine refuses more than 100."""
@@ -54,12 +54,21 @@ class Context:
         network_names: by number, for keys that are networks.
         others: minutes (Unix time / 60 s, ascending) in which other loads, whose sketches this
             run doesn't have, stored packets of the tenant. Results there are not complete.
+        longest_ns: the longest horizon.
+        seed: of the hash of keys and elements.
     """
 
     def __init__(
-        self, network_names: Sequence[str] = (), others: npt.NDArray[np.int64] | None = None
+        self,
+        network_names: Sequence[str] = (),
+        others: npt.NDArray[np.int64] | None = None,
+        *,
+        longest_ns: int = 600 * _SECOND_NS,
+        seed: int = DEFAULT_SEED,
     ) -> None:
         self.network_names = network_names
+        self.longest_ns = longest_ns
+        self.seed = seed
         self._others = np.empty(0, np.int64) if others is None else others
 
     def complete(self, start_ns: int, horizon_ns: int) -> bool:
@@ -70,14 +79,16 @@ class Context:
         return bool(found[0] == found[1])
 
 
-def _columns(rows: list[dict[str, Any]], name: str) -> pa.Table:
+def columns(rows: list[dict[str, Any]], name: str) -> pa.Table:
+    """Rows of a table, with the time of writing."""
     values: dict[str, Any] = {key: [row[key] for row in rows] for key in rows[0]}
     values["window_start"] = times_ms(np.array(values["window_start"], np.int64))
     values["updated_at"] = times_ms(np.full(len(rows), time.time_ns() // _MS))
     return build(name, values)
 
 
-def _window(group: TaskResults, result: WindowResult, context: Context) -> dict[str, Any]:
+def window(group: TaskResults, result: WindowResult, context: Context) -> dict[str, Any]:
+    """What all results of a window say."""
     return {
         "tenant": group.tenant,
         "window_start": result.start_ns // _MS,
@@ -97,44 +108,18 @@ def distinct_counts(results: Sequence[TaskResults], context: Context) -> pa.Tabl
             estimate = result.sketch.estimate()
             rows.append(
                 {
-                    **_window(group, result, context),
+                    **window(group, result, context),
                     "estimate": estimate.value,
                     "lower": estimate.lower,
-                    "upper": _most_different(result, estimate.upper),
-                    "confidence": min(estimate.confidence, _confidence(result)),
+                    "upper": sampled.most_different(
+                        estimate.upper, result.sampling, result.packets
+                    ),
+                    "confidence": min(estimate.confidence, sampled.confidence(result.sampling)),
                     "late_packets": result.late_packets,
                     "revision": result.revision,
                 }
             )
-    return _columns(rows, "distinct_counts_log") if rows else None
-
-
-def _confidence(result: WindowResult) -> float:
-    """Probability with which sampling lets bounds hold."""
-    return 1.0 if result.sampling.rate == 1 else 0.95
-
-
-def _most_different(result: WindowResult, upper: float) -> float:
-    """Upper bound of a number of different things, of which sampling has hidden some.
-
-    They are no more than there were packets.
-    """
-    if result.sampling.rate == 1:
-        return upper
-    return max(upper, float(round(result.sampling.packets(result.packets)[1])))
-
-
-def _widened(result: WindowResult, hitter: Hitter) -> Hitter:
-    """A hitter with the sampling's error in its bounds."""
-    if result.sampling.rate == 1:
-        return hitter
-    packets, octets = result.sampling.packets, result.sampling.bytes
-    return hitter._replace(
-        packets_lower=int(packets(hitter.packets_lower)[0]),
-        packets_upper=round(packets(hitter.packets_upper)[1]),
-        bytes_lower=int(octets(hitter.bytes_lower)[0]),
-        bytes_upper=round(octets(hitter.bytes_upper)[1]),
-    )
+    return columns(rows, "distinct_counts_log") if rows else None
 
 
 def heavy_hitters(results: Sequence[TaskResults], context: Context) -> pa.Table | None:
@@ -144,13 +129,13 @@ def heavy_hitters(results: Sequence[TaskResults], context: Context) -> pa.Table 
         for result in group.results:
             if isinstance(result.sketch, Frequency):
                 rows += _hitter_rows(group, result, result.sketch, context)
-    return _columns(rows, "heavy_hitters_log") if rows else None
+    return columns(rows, "heavy_hitters_log") if rows else None
 
 
 def _hitter_rows(
     group: TaskResults, result: WindowResult, sketch: Frequency, context: Context
 ) -> list[dict[str, Any]]:
-    window = _window(group, result, context)
+    head = window(group, result, context)
     common = {
         "total_packets": sketch.total_packets,
         "total_bytes": sketch.total_bytes,
@@ -159,20 +144,20 @@ def _hitter_rows(
     if result.revision == 0:
         late = Hitter((), sketch.total_packets, 0, 0, sketch.total_bytes, 0, 0)
         return [
-            _hitter(window, common, ranking, 0, {}, late, 0, 1.0, late.packets, late.bytes)
+            _hitter(head, common, ranking, 0, {}, late, 0, 1.0, late.packets, late.bytes)
             for ranking in _RANKINGS
         ]
     top = sketch.top(group.task.top, group.task.share)
     return [
         _hitter(
-            window,
+            head,
             common,
             name,
             rank,
             group.task.key.read(hitter.key, context.network_names),
-            _widened(result, hitter),
+            sampled.widened(hitter, result.sampling),
             ranking.error,
-            min(top.confidence, _confidence(result)),
+            min(top.confidence, sampled.confidence(result.sampling)),
         )
         for name, ranking in zip(_RANKINGS, (top.by_packets, top.by_bytes), strict=True)
         for rank, hitter in enumerate(ranking.rows, start=1)
@@ -213,7 +198,7 @@ def spreaders(results: Sequence[TaskResults], context: Context) -> pa.Table | No
         for result in group.results:
             if isinstance(result.sketch, SuperSpread):
                 rows += _spreader_rows(group, result, result.sketch, context)
-    return _columns(rows, "spreaders_log") if rows else None
+    return columns(rows, "spreaders_log") if rows else None
 
 
 def _spreader_rows(
@@ -221,8 +206,8 @@ def _spreader_rows(
 ) -> list[dict[str, Any]]:
     top = sketch.top(group.task.top)
     common = {
-        **_window(group, result, context),
-        "confidence": min(top.confidence, _confidence(result)),
+        **window(group, result, context),
+        "confidence": min(top.confidence, sampled.confidence(result.sampling)),
         "recall_peers": top.recall_peers,
         "late_packets": result.late_packets,
         "revision": result.revision,
@@ -241,7 +226,7 @@ def _spreader_rows(
                 "key_text": _text(key),
                 "estimate": spreader.estimate,
                 "lower": spreader.lower,
-                "upper": _most_different(result, spreader.upper),
+                "upper": sampled.most_different(spreader.upper, result.sampling, result.packets),
             }
         )
     return rows
@@ -249,22 +234,3 @@ def _spreader_rows(
 
 def _text(key: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in key.items())
-
-
-def sketches(results: Sequence[TaskResults], context: Context) -> pa.Table | None:
-    """Rows of ``sketches_log``: CPC images of horizons of a minute and more."""
-    rows = [
-        {
-            **_window(group, result, context),
-            "kind": "cpc",
-            "version": 1,
-            "sketch": result.sketch.to_bytes(),
-            "revision": result.revision,
-        }
-        for group in results
-        for result in group.results
-        if isinstance(result.sketch, Distinct)
-        and result.horizon_ns >= _MIN_STORED_NS
-        and result.revision
-    ]
-    return _columns(rows, "sketches_log") if rows else None

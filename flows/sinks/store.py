@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import Lock
@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from flows.errors import NetSpectraError
 from flows.operators.horizons import TaskResults
-from flows.sinks import result_rows, unit_rows
+from flows.sinks import result_rows, sketch_rows, unit_rows
 from flows.sinks.patience import PatientStore
 from flows.sinks.result_rows import Context
 from flows.sinks.row_store import RowStore as RowStore
@@ -135,10 +135,13 @@ class ResultWriter:
             ("distinct_counts_log", result_rows.distinct_counts(groups, self._context)),
             ("heavy_hitters_log", result_rows.heavy_hitters(groups, self._context)),
             ("spreaders_log", result_rows.spreaders(groups, self._context)),
-            ("sketches_log", result_rows.sketches(groups, self._context)),
         ):
-            for chunk, part in enumerate(result_rows.inserts(rows) if rows else ()):
-                self._store.insert(table, part, f"{table}/{token}/{chunk}")
+            self._put(table, result_rows.inserts(rows) if rows else (), token)
+        self._put("sketches_log", sketch_rows.inserts(groups, self._context), token)
+
+    def _put(self, table: str, parts: Iterable[pa.Table], token: str) -> None:
+        for chunk, part in enumerate(parts):
+            self._store.insert(table, part, f"{table}/{token}/{chunk}")
 
 
 def _pick(group: TaskResults, *, late: bool) -> TaskResults:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NewType
 
 import datasketches
@@ -33,7 +33,7 @@ EXACT_ITEMS: Final = 256
 """Up to so many elements are kept one by one."""
 
 CONFIDENCE: Final = 0.95
-_DEVIATIONS: Final = 1.96  # of a normal distribution at CONFIDENCE, two-sided
+DEVIATIONS: Final = 1.96  # of a normal distribution at CONFIDENCE, two-sided
 
 DistinctPartial = NewType("DistinctPartial", bytes)
 """Sealed, immutable state: the elements while exact, else a CPC image."""
@@ -60,6 +60,11 @@ class Distinct:
         self._items: set[int] = set()
         self._sketch: Any = None
         self._seen: U64 | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether all elements are still known one by one."""
+        return self._sketch is None
 
     def update(self, hashes: U64) -> None:
         """Count the elements with these hashes, (n,) uint64."""
@@ -104,7 +109,7 @@ class Distinct:
             count = float(len(self._items))
             return Estimate(count, count, count, 1.0)
         value = _union(self.lg_k, self._sketch).get_estimate()
-        spread = _DEVIATIONS * relative_error(value, self.lg_k)
+        spread = DEVIATIONS * relative_error(value, self.lg_k)
         lower, upper = math.floor(value / (1 + spread)), math.ceil(value / (1 - spread))
         return Estimate(value, float(lower), float(upper), CONFIDENCE)
 
@@ -143,6 +148,28 @@ class Distinct:
         except (ValueError, RuntimeError, IndexError) as error:
             msg = f"the CPC image can't be read: {error}"
             raise SketchError(msg) from error
+        return counter
+
+    @classmethod
+    def union(cls, images: Iterable[bytes]) -> Distinct:
+        """The count of all that some images have counted, of the coarsest size among them.
+
+        Trusts images as ``from_bytes`` does. A minute's image takes 0.1 ms.
+
+        Raises:
+            SketchError: one is no such image, or there is none.
+        """
+        union: Any = None
+        for image in images:
+            part = cls.from_bytes(image)
+            union = union or datasketches.cpc_union(part.lg_k)
+            union.update(part._sketch)
+        if union is None:
+            msg = "there is no sketch to merge"
+            raise SketchError(msg)
+        result = union.get_result()
+        counter = cls(result.lg_k)
+        counter._sketch = result
         return counter
 
     def partial(self) -> DistinctPartial:
@@ -203,7 +230,7 @@ def relative_error(count: float, lg_k: int) -> float:
     """
     if count <= 0:
         return 0.0
-    p = _coupon_odds(lg_k)
+    p = coupon_odds(lg_k)
     missing = np.exp(-count * p)
     slope = float(p @ missing) * (1 << lg_k)
     variance = float(missing @ (1 - missing)) * (1 << lg_k) - count * slope * slope
@@ -211,7 +238,7 @@ def relative_error(count: float, lg_k: int) -> float:
 
 
 @functools.cache
-def _coupon_odds(lg_k: int) -> npt.NDArray[np.float64]:
+def coupon_odds(lg_k: int) -> npt.NDArray[np.float64]:
     """Probability that an element has a given coupon, by column."""
     return np.ldexp(1.0, -np.arange(1, 65) - lg_k)
 

@@ -24,6 +24,7 @@ _FEED: Final = re.compile(
     r"CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n(.*)\nFROM (\w+)( AS \w+)?",
     re.DOTALL,
 )
+_CHANGE: Final = re.compile(r"ALTER TABLE (\w+)\n(.*)", re.DOTALL)
 _OTHER: Final = re.compile(
     r"(CREATE (?:OR REPLACE )?(?:FUNCTION|VIEW|DICTIONARY)(?: IF NOT EXISTS)? \w+)"
 )
@@ -49,6 +50,9 @@ def schema(cluster: str) -> Iterator[str]:
                     f"CREATE MATERIALIZED VIEW IF NOT EXISTS {name} {on} TO {target}_local AS\n"
                     f"{select}\nFROM {source}_local{alias}"
                 )
+            elif change := _CHANGE.fullmatch(filled):
+                for name in (f"{change[1]}_local", change[1]):
+                    yield f"ALTER TABLE {name} {on}\n{change[2]}"
             else:
                 yield _OTHER.sub(lambda match: f"{match[1]} {on}", filled, count=1)
         yield migrate.record(migration)

@@ -21,7 +21,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from flows.errors import StoreError
-from flows.storage import migrate, statements
+from flows.storage import functions, migrate, statements
 from flows.storage.ownership import Ownership
 from flows.storage.repair import forget_tokens_without_rows
 
@@ -151,6 +151,7 @@ class Engine:
             for leftover in directory.glob("insert-*.arrow"):
                 leftover.unlink()
             forget_tokens_without_rows(directory)
+            self._functions = functions.write(directory)
             with self.borrow() as client:
                 listed = client.raw_query("SELECT lower(name) FROM system.table_functions")
         except faults() as e:
@@ -219,7 +220,7 @@ class Engine:
         return clickhouse_connect.get_client(
             interface="chdb",
             path=str(self.directory),
-            chdb_options=dict(ENGINE_OPTIONS),
+            chdb_options={**ENGINE_OPTIONS, "udf_path": str(self._functions)},
             settings=dict(WRITING),
         )
 

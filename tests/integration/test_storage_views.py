@@ -187,17 +187,20 @@ def test_lists_of_many_windows_are_read_by_time(store: Store) -> None:
 
 
 def test_newest_sketch(store: Store) -> None:
-    """The newest bytes of each kind are shown, exactly."""
+    """The newest bytes of each kind are shown, exactly, and those of late packets beside them."""
     payload = bytes(range(256))
     put(
         store,
         "sketches_log",
         {"kind": "cpc", "sketch": payload, "revision": 2},
         {"kind": "cpc", "sketch": b"old", "revision": 1},
-        {"kind": "count_min", "sketch": b"", "revision": 1},
+        {"kind": "frequency", "sketch": b"", "revision": 1},
+        {"kind": "frequency", "sketch": b"a", "revision": 0},
+        {"kind": "frequency", "sketch": b"b", "revision": 0},
     )
-    stored = store.run("SELECT kind, hex(sketch), revision FROM sketches ORDER BY kind")
-    assert stored == f"count_min\t\t1\ncpc\t{payload.hex().upper()}\t2\n"
+    stored = store.run("SELECT kind, hex(sketch), revision FROM sketches ORDER BY ALL")
+    late = "frequency\t61\t0\nfrequency\t62\t0\n"
+    assert stored == f"cpc\t{payload.hex().upper()}\t2\nfrequency\t\t1\n{late}"
 
 
 def test_rates(store: Store) -> None:

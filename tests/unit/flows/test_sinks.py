@@ -15,11 +15,13 @@ import pytest
 from flows.errors import StoreError
 from flows.kernels.layout import PACKETS, T_PACKETS
 from flows.operators.horizons import TaskResults
-from flows.sinks import result_rows, unit_rows
+from flows.sinks import result_rows, sketch_rows, unit_rows
 from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, ResultWriter, StoredCounts, UnitSink, UnitWriter
+from flows.sketches.at_rest import seed_id
 from flows.sketches.distinct import Distinct
 from flows.sketches.frequency import Frequency
+from flows.sketches.superspread import SuperSpread
 from flows.storage.store import Store
 from flows.windows.control import RunControl
 from flows.windows.fields import FieldList
@@ -27,6 +29,7 @@ from flows.windows.horizons import WindowResult
 from flows.windows.partition import PartitionAccumulator, WindowConfig
 from flows.windows.tasks import Task
 from flows.windows.unit import Stream, Unit
+from schemas.hashing import DEFAULT_SEED, hash_words
 from schemas.record import Packets
 from tests.support.jobs import (
     NETWORKS,
@@ -45,6 +48,7 @@ MINUTE_NS = 60 * SECOND
 T0_NS = 1_700_000_040 * SECOND
 HOSTS = Task("hosts", "distinct", elements=FieldList(("src_addr",)))
 PORTS = Task("ports", "frequency", FieldList(("dst_port",)), top=3)
+FAN = Task("fan", "spread", FieldList(("src_addr",)), FieldList(("dst_addr",)))
 ADDITIVE = ("flows", "panes", "flows_1m", "flows_1h", "totals", "ledger")
 
 names = (f"tenant{number}" for number in count())
@@ -287,8 +291,6 @@ def ports(**packets: int) -> Frequency:
     sketch = Frequency(1)
     keys = np.array([[int(name[1:])] for name in packets], np.uint64)
     weights = np.array(list(packets.values()), np.uint64)
-    from schemas.hashing import DEFAULT_SEED, hash_words
-
     sketch.update(keys, hash_words(keys, DEFAULT_SEED), weights, weights * np.uint64(100))
     return sketch
 
@@ -373,17 +375,61 @@ def test_late_lists_raise_the_error(store: Store) -> None:
     ]
 
 
+def sketch_rows_of(store: Store, tenant: str) -> list[dict[str, Any]]:
+    sql = (
+        "SELECT * EXCEPT (sketch, tenant, updated_at, window_start), hex(sketch) AS image "
+        f"FROM sketches WHERE tenant = '{tenant}' ORDER BY horizon, kind, revision"
+    )
+    found: list[dict[str, Any]] = store.query(sql).to_pylist()
+    return found
+
+
 def test_sketches_are_kept_for_minutes_and_readable(store: Store) -> None:
-    """A stored image gives the same count; panes and late corrections have none."""
+    """A stored image gives the same count; panes have none, late corrections rows of their own."""
     tenant = next(names)
-    sketch = counted(*range(1000, 4000))
+    sketch, late = counted(*range(1000, 4000)), counted(7)
     pane = TaskResults(tenant, HOSTS, "u", [WindowResult(T0_NS, 2 * SECOND, 1, sketch, 0)])
-    writer = ResultWriter(store, Context([""]))
-    writer.write([pane, results(tenant, (1, sketch, 0)), results(tenant, (0, counted(1), 1))])
-    sql = f"SELECT horizon, kind, hex(sketch) AS image FROM sketches WHERE tenant = '{tenant}'"
-    (row,) = store.query(sql).to_pylist()
-    assert (row["horizon"], row["kind"]) == (60, "cpc")
-    assert Distinct.from_bytes(bytes.fromhex(row["image"])).estimate() == sketch.estimate()
+    for _ in range(2):  # the second time as after a crash
+        writer = ResultWriter(store, Context([""], seed=5))
+        writer.write([pane, results(tenant, (1, sketch, 0)), results(tenant, (0, late, 1))])
+    first, row = sketch_rows_of(store, tenant)
+    assert (first["revision"], bytes.fromhex(first["image"])) == (0, late.to_bytes())
+    assert Distinct.from_bytes(bytes.fromhex(row.pop("image"))).estimate() == sketch.estimate()
+    assert row == {
+        "horizon": 60, "task": "hosts", "kind": "cpc", "version": 1, "fields": ["src_addr"],
+        "seed_id": seed_id(5), "packets": 0, "sampling_rate": 1, "sampling_clustered": False,
+        "complete": True, "revision": 1,
+    }  # fmt: skip
+
+
+def test_large_sketches_are_kept_of_the_longest_horizon(store: Store) -> None:
+    """Frequencies and spreads are stored of the longest horizon only, and read back."""
+    tenant = next(names)
+    spread = SuperSpread(2)
+    keys = np.array([[1, 2], [1, 2]], np.uint64)
+    spread.update(keys, hash_words(keys, DEFAULT_SEED), np.array([3, 4], np.uint64))
+    for task, sketch in ((PORTS, ports(p80=3)), (FAN, spread)):
+        found = [WindowResult(T0_NS, n * MINUTE_NS, 1, sketch, packets=3) for n in (1, 10)]
+        context = Context([""], longest_ns=10 * MINUTE_NS)
+        ResultWriter(store, context).write([TaskResults(tenant, task, "u", found)])
+    rows = sketch_rows_of(store, tenant)
+    assert [(r["horizon"], r["kind"], r["fields"], r["packets"]) for r in rows] == [
+        (600, "frequency", ["dst_port"], 3),
+        (600, "superspread", ["src_addr"], 3),
+    ]
+    assert bytes.fromhex(rows[0]["image"]) == ports(p80=3).to_bytes()
+    assert bytes.fromhex(rows[1]["image"]) == spread.to_bytes()
+
+
+def test_inserts_of_sketches_are_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many sketches at once are cut into inserts, every one in exactly one of them."""
+    monkeypatch.setattr(sketch_rows, "MAX_INSERT_BYTES", 5000)
+    sketch = counted(*range(3000))
+    found = [WindowResult(T0_NS + n * MINUTE_NS, MINUTE_NS, 1, sketch) for n in range(20)]
+    parts = list(sketch_rows.inserts([TaskResults("t", HOSTS, "u", found)], Context([""])))
+    assert len(parts) > 3
+    starts = [start for part in parts for start in part["window_start"].to_pylist()]
+    assert len(set(starts)) == len(starts) == 20
 
 
 class Refusing:
