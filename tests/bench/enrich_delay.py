@@ -56,7 +56,7 @@ def measure(store: Store, url: str, name: str, count: int) -> list[float]:
 
     with Receiver() as receiver:
         receiver.answer = note
-        hook = {"name": name.replace(" ", "-"), "type": "webhook", "url": receiver.url}
+        hook = {"name": name.replace(" ", "_"), "type": "webhook", "url": receiver.url}
         llm = {"model": "m", "base_url": url, "requests_per_hour": 10_000} if url else {}
         settings = Settings(notifiers=[hook], llm=llm)
         dispatcher = Dispatcher(settings, store)
