@@ -33,6 +33,8 @@ CONTROL: Final = np.dtype(
 
 _CHECK_NS: Final = 100_000_000
 _NS_PER_S: Final = 1_000_000_000
+_CLOCKS_APART_NS: Final = 100_000
+"""Programs read the kernel's fast clock, which was seen to be up to 1,652 ns behind ours."""
 _LOOKS: Final = 64
 """How many looks at the ring are remembered until everything that was there is read."""
 
@@ -246,7 +248,8 @@ class EbpfCapture:
         complete_ns = self._ring_ns
         if self._counting_flows or len(self._flows):
             complete_ns = min(complete_ns, self._tables_ns)
-        self._watermark_ns = max(self._watermark_ns, complete_ns + self._clock.offset_ns)
+        promised_ns = complete_ns - _CLOCKS_APART_NS + self._clock.offset_ns
+        self._watermark_ns = max(self._watermark_ns, promised_ns)
         return count
 
     def _swap_if_due(self, now_ns: int) -> None:
