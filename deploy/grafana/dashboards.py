@@ -13,6 +13,12 @@ from panels import Json, band, chosen, dashboard, lines, link, stat, table, targ
 TENANT: Final = "tenant = ${tenant:singlequote}"
 PROBES: Final = f"{TENANT} AND probe IN (${{probe:singlequote}})"
 HERE: Final = f"{PROBES} AND $__timeFilter(window_start)"
+FLOWS: Final = (
+    f"{HERE} AND toStartOfFiveMinutes(window_start) >= toStartOfFiveMinutes($__fromTime) "
+    "AND toStartOfFiveMinutes(window_start) <= toStartOfFiveMinutes($__toTime)"
+)
+"""Of ``flows``: it is by five minutes that the engine finds rows by time."""
+
 ESTIMATES: Final = f"{TENANT} AND $__timeFilter(window_start)"
 """Estimates are of all probes of a tenant."""
 
@@ -158,8 +164,8 @@ def talkers() -> Json:
             ("", [
                 lines("Bits per second of the ten largest sources",
                       f"SELECT $__timeInterval(window_start) AS time, ip_text(src_addr) AS source, "
-                      f"{RATE} AS bits FROM flows WHERE {HERE} AND {IP} AND src_addr IN (SELECT "
-                      f"src_addr FROM flows WHERE {HERE} AND {IP} GROUP BY src_addr "
+                      f"{RATE} AS bits FROM flows WHERE {FLOWS} AND {IP} AND src_addr IN (SELECT "
+                      f"src_addr FROM flows WHERE {FLOWS} AND {IP} GROUP BY src_addr "
                       "ORDER BY sum(bytes) DESC LIMIT 10) GROUP BY time, source ORDER BY time",
                       unit="bps", stacked=True, width=24, about=EXACT),
                 top("Sources", "ip_text(src_addr)", "source", IP, links={"source": TO_HOST}),
@@ -201,7 +207,7 @@ def flows() -> Json:
         "(${protocol:singlequote} = '' "
         "OR lower(proto_name(ip_proto)) = lower(${protocol:singlequote}))"
     )
-    these = f"{HERE} AND {either} AND {port} AND {protocol}"
+    these = f"{FLOWS} AND {either} AND {port} AND {protocol}"
     return _dashboard(
         "netspectra-flows",
         "NetSpectra: flows",
@@ -376,7 +382,8 @@ def pipeline() -> Json:
                       f"sum(records) AS record_sum, sum(late_packets) AS late_sum FROM totals "
                       f"WHERE {HERE} GROUP BY probe ORDER BY newest_pane, probe"),
                 table("Flows folded for lack of room", "SELECT probe, sum(folded_flows) AS folded, "
-                      f"count() AS flow_rows FROM flows WHERE {HERE} GROUP BY probe ORDER BY probe",
+                      f"count() AS flow_rows FROM flows WHERE {FLOWS} GROUP BY probe "
+                      "ORDER BY probe",
                       about="Sums stay exact; single flows of these rows are not known."),
                 table("Units stored, by topic and partition", "SELECT topic, partition, "
                       "count() AS units, max(offset) AS newest_offset, sum(packets) AS packet_sum, "
@@ -390,7 +397,7 @@ def pipeline() -> Json:
 def host() -> Json:
     """One host."""
     this = "toIPv6OrDefault(${host:singlequote})"
-    ours = f"{HERE} AND (src_addr = {this} OR dst_addr = {this})"
+    ours = f"{FLOWS} AND (src_addr = {this} OR dst_addr = {this})"
     peer = f"ip_text(if(src_addr = {this}, dst_addr, src_addr))"
     both = f"sumIf(bytes, src_addr = {this}) AS sent, sumIf(bytes, dst_addr = {this}) AS received"
     units = {"sent": "decbytes", "received": "decbytes"}

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from flows.enrich.ask.scope import DAY_MS, Scope
+from flows.storage import flow_rows
 from flows.storage.embedded import quote
 
 MOST_ROWS: Final = 30
@@ -110,11 +111,7 @@ class Spanned(Query):
 
 def within(scope: Scope, since_ms: int, until_ms: int) -> str:
     """Condition on the panes of a tenant."""
-    return (
-        f"tenant = {quote(scope.tenant)} "
-        f"AND window_start >= fromUnixTimestamp64Milli({since_ms}, 'UTC') "
-        f"AND window_start < fromUnixTimestamp64Milli({until_ms}, 'UTC')"
-    )
+    return flow_rows.in_window(scope.tenant, since_ms * 10**6, until_ms * 10**6)
 
 
 def whole(since_ms: int, until_ms: int, table: str) -> tuple[int, int]:
