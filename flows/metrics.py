@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
@@ -95,7 +94,7 @@ class _Readout(Collector):
 
 
 class MetricsServer:
-    """Serves readings until it is closed; a context manager.
+    """Serves readings until it is closed.
 
     Args:
         settings: where; without a port nothing is served.
@@ -133,17 +132,6 @@ class MetricsServer:
         """Stop serving."""
         self._stop()
         self._stop = lambda: None
-
-    def __enter__(self) -> MetricsServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _one(values: Mapping[str, float]) -> _Labelled:

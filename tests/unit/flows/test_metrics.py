@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from urllib.request import urlopen
 
 import pytest
@@ -36,7 +37,7 @@ def scrape(port: int) -> Samples:
 def test_what_the_job_counts_is_read_at_each_scrape(port: int) -> None:
     """Numbers move with those of the job; hostile label values stay labels."""
     now = [Readings(read={"0": 5}, stored_packets=4, missing={"gap": 2})]
-    with MetricsServer(Metrics(port=port), lambda: now[0]):
+    with closing(MetricsServer(Metrics(port=port), lambda: now[0])):
         first = scrape(port)
         now[0] = Readings(
             read={"0": 9, 'x"}\n': 1},
@@ -65,7 +66,7 @@ def test_a_port_that_is_taken_is_named(port: int) -> None:
     """Two processes can't share a port; the second is told what to set."""
     taken = Metrics(port=port)
     with (
-        MetricsServer(taken, Readings),
+        closing(MetricsServer(taken, Readings)),
         pytest.raises(UsageError, match=rf"127.0.0.1:{port}: .*NETSPECTRA_METRICS__PORT"),
     ):
         MetricsServer(taken, Readings)
@@ -73,5 +74,5 @@ def test_a_port_that_is_taken_is_named(port: int) -> None:
 
 def test_without_a_port_nothing_is_served() -> None:
     """Metrics are off by default."""
-    with MetricsServer(Metrics(), Readings) as server:
+    with closing(MetricsServer(Metrics(), Readings)) as server:
         server.close()
