@@ -234,7 +234,11 @@ _COMPARED: Final[Mapping[str, str]] = {
         "SELECT window_start, horizon, task, rank, key_text, estimate, lower, upper, confidence "
         "FROM spreaders WHERE %s"
     ),
-    "sketches": "SELECT window_start, horizon, task, hex(sketch) FROM sketches WHERE %s",
+    # Which light keys the others hold depends on the order of merges.
+    "sketches": (
+        "SELECT window_start, horizon, task, kind, version, packets, complete, "
+        "if(kind = 'cpc', hex(sketch), '') FROM sketches WHERE %s"
+    ),
 }
 
 
