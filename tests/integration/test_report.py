@@ -12,7 +12,7 @@ from flows.report.scope import Scope
 from flows.report.words import completeness, remarks, what_it_is
 from flows.storage.reader import Reader, open_for_reading
 from tests.support import demo
-from tests.support.html import Shape
+from tests.support.markup import Shape
 
 SECOND = 10**9
 

@@ -12,8 +12,8 @@ from flows.report.questions import Questions
 from flows.report.scope import Scope
 from flows.report.words import completeness, remarks, what_it_is
 from flows.storage.store import Store
-from tests.support.html import Shape
 from tests.support.jobs import CLI, command, ipv4_packets, write_pcap
+from tests.support.markup import Shape
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror='x()'>\u202eevil\x1b[31m"
 
