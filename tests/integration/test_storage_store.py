@@ -24,7 +24,7 @@ from flows.storage.embedded import Engine
 from flows.storage.ownership import LOCK_NAME
 from flows.storage.store import Store
 from flows.storage.tables import SCHEMAS
-from tests.support.store_rows import T0_MS, address, rows
+from tests.support.store_rows import T0_MS, address, rows, written_columns
 
 SUMS = "SELECT sum(packets), sum(bytes), min(first_seen), max(last_seen), groupBitOr(tcp_flags)"
 FLOW_TABLES = ("flows", "flows_1m", "flows_1h")
@@ -100,12 +100,7 @@ def test_every_column_has_a_comment(store: Store) -> None:
 def test_insert_schemas_are_the_tables(store: Store) -> None:
     """Arrow schemas name the columns of their tables; only those with a default may be missing."""
     for table, schema in SCHEMAS.items():
-        columns = store.run(
-            "SELECT name, default_kind = '' FROM system.columns WHERE database = currentDatabase() "
-            f"AND table = '{table}' ORDER BY position"
-        ).splitlines()
-        named = [line.split("\t") for line in columns]
-        assert [n for n, needed in named if needed == "1" or n in schema.names] == schema.names
+        assert written_columns(store, table) == schema.names
 
 
 def test_migrating_again_does_nothing(store: Store) -> None:

@@ -21,7 +21,7 @@ from flows.storage.store import Store
 from flows.storage.tables import SCHEMAS
 from flows.storage.unavailable import PASSING, StoreUnavailable
 from tests.support.clickhouse_http import PASSWORD, ClickHouse
-from tests.support.store_rows import T0_MS, address, rows
+from tests.support.store_rows import T0_MS, address, rows, written_columns
 
 _databases = itertools.count()
 
@@ -79,11 +79,7 @@ def test_migrations_make_every_table(store: Store) -> None:
     names = set(store.run("SHOW TABLES").split())
     assert {*SCHEMAS, "flows_1m", "flows_1h", "completeness"} <= names
     for table, schema in SCHEMAS.items():
-        columns = store.run(
-            "SELECT name FROM system.columns WHERE database = currentDatabase() "
-            f"AND table = '{table}' AND default_kind = '' ORDER BY position"
-        ).split()
-        assert columns == schema.names
+        assert written_columns(store, table) == schema.names
     assert migrate.migrate(store) == []
 
 

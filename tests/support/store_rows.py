@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from flows.storage.store import Store
 from flows.storage.tables import SCHEMAS
 
 T0_MS = 1_700_000_000_000
@@ -55,3 +56,14 @@ def _ordinary(field: pa.Field) -> Any:
     if field.name == "pane_ms":
         return 2000
     return 1
+
+
+def written_columns(store: Store, table: str) -> list[str]:
+    """Columns of a table in its order: those without a default, and those that rows name anyway."""
+    listed = store.run(
+        "SELECT name, default_kind = '' FROM system.columns WHERE database = currentDatabase() "
+        f"AND table = '{table}' ORDER BY position"
+    )
+    known = SCHEMAS[table].names
+    named = [line.split("\t") for line in listed.splitlines()]
+    return [name for name, needed in named if needed == "1" or name in known]
