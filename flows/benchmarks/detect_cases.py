@@ -125,12 +125,12 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
         _slow(PortScan(ports_per_second=0.12)),
     ),
     "super_spreader": (
-        _slow(SuperSpreader(peers_per_second=2)),
-        _slow(SuperSpreader(peers_per_second=4, ipv6=True)),
-        _fast(SuperSpreader(peers_per_second=40)),
-        _fast(SuperSpreader(peers_per_second=200, longest=12)),
-        _fast(SuperSpreader(peers_per_second=1000, longest=8)),
-        _slow(SuperSpreader(peers_per_second=1.2)),
+        _slow(SuperSpreader(peers_per_second=6)),
+        _slow(SuperSpreader(peers_per_second=12, ipv6=True)),
+        _fast(SuperSpreader(peers_per_second=120)),
+        _fast(SuperSpreader(peers_per_second=600, longest=12)),
+        _fast(SuperSpreader(peers_per_second=3000, longest=8)),
+        _slow(SuperSpreader(peers_per_second=3.6)),
     ),
     "fan_in": (
         _slow(FanIn(sources_per_second=20)),

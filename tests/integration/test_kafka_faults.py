@@ -19,6 +19,7 @@ from flows.sources.pace import MAX_LEAD_PANES, Pace
 from flows.storage.store import Store
 from flows.windows.networks import Networks
 from flows.windows.partition import PartitionAccumulator, WindowConfig
+from flows.windows.position import VERSION
 from flows.windows.receiver import ReceiverConfig
 from schemas.batch import MAX_RECORDS, decode_batch, encode_batch
 from schemas.dead_letter import DeadLetter, decode_dead_letter
@@ -349,12 +350,12 @@ def test_other_settings_and_versions_are_refused(kafka_broker: Broker, tmp_path:
     with Store.open(f"chdb:{job.store}", serve=False) as store:
         store.command(
             "INSERT INTO positions SELECT topic, partition, offset, "
-            "replace(position, '\"version\":1', '\"version\":99'), settings_digest, "
+            f"replace(position, '\"version\":{VERSION}', '\"version\":99'), settings_digest, "
             "updated_at + 1 FROM positions FINAL"
         )
     code, _, err = job.run()
     assert code == 2, err
-    assert "position has version 99, this program reads 1" in one_line(err)
+    assert f"position has version 99, this program reads {VERSION}" in one_line(err)
     assert stored(job) == before
 
 
