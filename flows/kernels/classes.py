@@ -31,7 +31,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-from flows.kernels.five_tuple import NO_ENDS, alike, ends_of, hash_ends, question
+from flows.kernels.five_tuple import AHEAD, NO_ENDS, find, group, hash_ends, question
 from flows.kernels.intrinsics import prefetch
 from flows.kernels.layout import (
     BYTES,
@@ -57,11 +57,9 @@ SERVICE_PORTS: Final = 1024
 LARGE_ANSWER_BYTES: Final = 200
 """Mean frame above which an answer is worth reflecting."""
 
-_AHEAD: Final = 16  # flows between asking for a slot and looking at it
 _0, _1 = np.uint64(0), np.uint64(1)
 _16, _32, _48 = np.uint64(16), np.uint64(32), np.uint64(48)
 _LOW8, _LOW16, _LOW32 = np.uint64(0xFF), np.uint64(0xFFFF), np.uint64(0xFFFFFFFF)
-_HIGH32 = np.uint64(0xFFFFFFFF00000000)
 _IPV4, _IPV6 = np.uint64(0x0800), np.uint64(0x86DD)
 _ICMP, _TCP, _UDP, _ICMP6 = np.uint64(1), np.uint64(6), np.uint64(17), np.uint64(58)
 _F_SYN, _F_RST, _F_ACK = np.uint64(2), np.uint64(4), np.uint64(16)
@@ -166,45 +164,10 @@ def classify(entries: Any, owners: Any, reflector_ports: Any, out: Any) -> None:
     count = _by_itself(entries, reflector_ports, out, asking)
     if count == 0:
         return
-    size = 4
-    while size < 2 * count:
-        size *= 2
-    mask = np.uint64(size - 1)
-    # By five-tuple, so that what is seen at two places is one group; a slot holds the upper half
-    # of the hash and the group's number plus one.
-    index = np.zeros(size, np.uint64)
+    asking = asking[:count]
+    index, group_of, row_of = group(entries, asking, owners)
+    mask = np.uint64(index.shape[0] - 1)
     hashes = np.empty(n, np.uint64)
-    for i in range(count):
-        row = asking[i]
-        hashes[i] = hash_ends(
-            entries, row, SRC, DST, ends_of(entries, row), entries[row, PANE], owners
-        )
-    group_of = np.empty(count, np.int64)
-    row_of = np.empty(count, np.int64)
-    groups = 0
-    for i in range(count):
-        prefetch(index, hashes[min(i + _AHEAD, count - 1)] & mask)
-        row = asking[i]
-        ends = ends_of(entries, row)
-        h = hashes[i]
-        slot = h & mask
-        group = np.int64(-1)
-        while index[slot] != _0:
-            if (index[slot] ^ h) & _HIGH32 == _0:
-                known = np.int64(index[slot] & _LOW32) - 1
-                if alike(
-                    entries, row_of[known], entries, row, SRC, DST, ends, entries[row, PANE], owners
-                ):
-                    group = known
-                    break
-            slot = (slot + _1) & mask
-        if group < 0:
-            group = np.int64(groups)
-            groups += 1
-            index[slot] = (h & _HIGH32) | np.uint64(groups)
-            row_of[group] = row
-        group_of[i] = group
-
     answering = np.empty(n, np.int64)
     answers = 0
     for row in range(n):
@@ -216,23 +179,16 @@ def classify(entries: Any, owners: Any, reflector_ports: Any, out: Any) -> None:
     answered = np.full(count, NO_ENDS)
     refused = np.zeros(count, np.bool_)
     for i in range(answers):
-        prefetch(index, hashes[min(i + _AHEAD, answers - 1)] & mask)
+        prefetch(index, hashes[min(i + AHEAD, answers - 1)] & mask)
         row = answering[i]
-        h = hashes[i]
-        slot = h & mask
-        while index[slot] != _0:
-            if (index[slot] ^ h) & _HIGH32 == _0:
-                group = np.int64(index[slot] & _LOW32) - 1
-                ends = question(entries, row)
-                if alike(
-                    entries, row_of[group], entries, row, DST, SRC, ends, entries[row, PANE], owners
-                ):
-                    flags = (entries[row, SRC_MAC] >> FLAGS_SHIFT) & _LOW8
-                    if ends >> _32 != _TCP or flags & _F_SYN:
-                        answered[group] = min(answered[group], entries[row, FIRST])
-                    refused[group] |= flags & _F_RST != _0
-                    break
-            slot = (slot + _1) & mask
+        ends, pane = question(entries, row), entries[row, PANE]
+        slot = find(index, hashes[i], entries, row_of, entries, row, DST, SRC, ends, pane, owners)
+        if index[slot] != _0:
+            known = np.int64(index[slot] & _LOW32) - 1
+            flags = (entries[row, SRC_MAC] >> FLAGS_SHIFT) & _LOW8
+            if ends >> _32 != _TCP or flags & _F_SYN:
+                answered[known] = min(answered[known], entries[row, FIRST])
+            refused[known] |= flags & _F_RST != _0
     for i in range(count):
         _by_answer(entries, asking[i], answered[group_of[i]], refused[group_of[i]], out)
 

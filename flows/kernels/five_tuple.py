@@ -11,6 +11,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
+from flows.kernels.intrinsics import prefetch
 from flows.kernels.layout import DST, FLAGS_SHIFT, KIND, PANE, PORTS, SRC, SRC_MAC, STREAM_SHIFT
 from schemas.hashing import finish, mix
 
@@ -23,6 +24,11 @@ _SYN_OR_RST = np.uint64(2 | 4)
 # type * 256 of echo requests and replies (RFC 792, RFC 4443).
 _ECHO, _REPLY = np.uint64(8 << 8), np.uint64(0)
 _ECHO6, _REPLY6 = np.uint64(128 << 8), np.uint64(129 << 8)
+
+_HIGH32 = np.uint64(0xFFFFFFFF00000000)
+
+AHEAD: Final = 16
+"""Flows between asking for a slot and looking at it."""
 
 NO_ENDS: Final = ~_0
 """What ``question`` gives for a flow that answers none."""
@@ -82,3 +88,60 @@ def question(entries: Any, row: Any) -> Any:
     if protocol == _TCP and not (entries[row, SRC_MAC] >> FLAGS_SHIFT) & _SYN_OR_RST:
         return NO_ENDS
     return ((ends >> _16) & _LOW16) | ((ends & _LOW16) << _16) | (protocol << _32)
+
+
+@numba.njit(inline="always")
+def find(
+    index: Any, h: Any, table: Any, row_of: Any, entries: Any, row: Any, src: Any, dst: Any,
+    ends: Any, pane: Any, owners: Any,
+) -> Any:  # fmt: skip
+    """Slot of a five-tuple with the hash ``h`` in an index of ``group``, or the free one for it."""
+    mask = np.uint64(index.shape[0] - 1)
+    slot = h & mask
+    while index[slot] != _0:
+        if (index[slot] ^ h) & _HIGH32 == _0:
+            known = row_of[np.int64(index[slot] & _LOW32) - 1]
+            if alike(table, known, entries, row, src, dst, ends, pane, owners):
+                break
+        slot = (slot + _1) & mask
+    return slot
+
+
+@numba.njit(nogil=True, cache=True)
+def group(entries: Any, rows: Any, owners: Any) -> Any:
+    """Group rows by five-tuple and pane, so that what is seen at several places is one group.
+
+    Args:
+        entries: flows, (n, 16) uint64.
+        rows: numbers of those to group, (k,) int64.
+        owners: number of the tenant of each stream, uint64.
+
+    Returns:
+        index: of the groups, for ``find``: upper half of the hash, and the group's number plus one.
+        group_of: group of each row, (k,).
+        row_of: a row of each group, (k,), the rest unused.
+    """
+    count = rows.shape[0]
+    size = 4
+    while size < 2 * count:
+        size *= 2
+    index = np.zeros(size, np.uint64)
+    hashes = np.empty(count, np.uint64)
+    for i in range(count):
+        row = rows[i]
+        ends = ends_of(entries, row)
+        hashes[i] = hash_ends(entries, row, SRC, DST, ends, entries[row, PANE], owners)
+    group_of = np.empty(count, np.int64)
+    row_of = np.empty(count, np.int64)
+    groups = 0
+    for i in range(count):
+        prefetch(index, hashes[min(i + AHEAD, count - 1)] & np.uint64(size - 1))
+        row, h = rows[i], hashes[i]
+        ends, pane = ends_of(entries, row), entries[row, PANE]
+        slot = find(index, h, entries, row_of, entries, row, SRC, DST, ends, pane, owners)
+        if index[slot] == _0:
+            row_of[groups] = row
+            groups += 1
+            index[slot] = (h & _HIGH32) | np.uint64(groups)
+        group_of[i] = np.int64(index[slot] & _LOW32) - 1
+    return index, group_of, row_of

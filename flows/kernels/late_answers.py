@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from flows.kernels.classes import ATTEMPT, SYN
-from flows.kernels.five_tuple import NO_ENDS, alike, ends_of, hash_ends, question
+from flows.kernels.five_tuple import NO_ENDS, ends_of, find, group, hash_ends, question
 from flows.kernels.layout import DST, FIRST, FLAGS_SHIFT, KIND, LAST, PANE, SRC, SRC_MAC
 
 ANSWER_NS: Final = 500_000_000
@@ -21,7 +21,7 @@ ANSWER_NS: Final = 500_000_000
 
 _0, _1 = np.uint64(0), np.uint64(1)
 _LOW8, _LOW32 = np.uint64(0xFF), np.uint64(0xFFFFFFFF)
-_HIGH32 = np.uint64(0xFFFFFFFF00000000)
+_NEVER = ~_0
 _TCP = np.uint64(6)
 _F_SYN, _F_ACK = np.uint64(2), np.uint64(16)
 _WAIT = np.uint64(ANSWER_NS)
@@ -77,23 +77,11 @@ def take_back(entries: Any, ahead: Any, owners: Any, pane_ns: Any, classes: Any)
         classes: of the entries by ``flows.kernels.classes``, (n,) uint8; corrected.
     """
     rows = np.empty(classes.shape[0], np.int64)
-    count = _waiting(entries, classes, pane_ns, rows)
-    if count == 0:
+    rows = rows[: _waiting(entries, classes, pane_ns, rows)]
+    if rows.shape[0] == 0:
         return
-    size = 4
-    while size < 2 * count:
-        size *= 2
-    mask = np.uint64(size - 1)
-    # A slot holds the upper half of the hash and the number of the row in ``rows`` plus one.
-    index = np.zeros(size, np.uint64)
-    for i in range(count):
-        row = rows[i]
-        ends = ends_of(entries, row)
-        h = hash_ends(entries, row, SRC, DST, ends, entries[row, PANE], owners)
-        slot = h & mask
-        while index[slot] != _0:
-            slot = (slot + _1) & mask
-        index[slot] = (h & _HIGH32) | np.uint64(i + 1)
+    index, group_of, row_of = group(entries, rows, owners)
+    answered = np.full(rows.shape[0], _NEVER)
     for row in range(ahead.shape[0]):
         ends = _answered(ahead, row)
         if ends == NO_ENDS:
@@ -101,12 +89,11 @@ def take_back(entries: Any, ahead: Any, owners: Any, pane_ns: Any, classes: Any)
         src, dst = (SRC, DST) if _is_tcp(ahead, row) else (DST, SRC)
         pane = ahead[row, PANE] - _1
         h = hash_ends(ahead, row, src, dst, ends, pane, owners)
-        slot = h & mask
-        while index[slot] != _0:
-            if (index[slot] ^ h) & _HIGH32 == _0:
-                known = rows[np.int64(index[slot] & _LOW32) - 1]
-                if ahead[row, FIRST] <= entries[known, LAST] + _WAIT and alike(
-                    entries, known, ahead, row, src, dst, ends, pane, owners
-                ):
-                    classes[known] &= ~np.uint8(ATTEMPT | SYN)
-            slot = (slot + _1) & mask
+        slot = find(index, h, entries, row_of, ahead, row, src, dst, ends, pane, owners)
+        if index[slot] != _0:
+            known = np.int64(index[slot] & _LOW32) - 1
+            answered[known] = min(answered[known], ahead[row, FIRST])
+    for i in range(rows.shape[0]):
+        first_ns = answered[group_of[i]]
+        if first_ns != _NEVER and first_ns <= entries[rows[i], LAST] + _WAIT:
+            classes[rows[i]] &= ~np.uint8(ATTEMPT | SYN)

@@ -39,14 +39,18 @@ def _host(value: Any) -> str:
 
 def _time(value: Any) -> str:
     text = str(value).strip()
-    try:
-        when = datetime.fromisoformat(text) if text else None
-        # What the store can hold.
-        assert when is None or 1970 <= when.year < 2262
-    except (ValueError, AssertionError):
+    if text and not _is_time(text):
         msg = "must be a time such as 2026-01-02 03:04 (UTC)"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
     return text
+
+
+def _is_time(text: str) -> bool:
+    """Whether it is a time that the store can hold."""
+    try:
+        return 1970 <= datetime.fromisoformat(text).year < 2262
+    except ValueError:
+        return False
 
 
 Host = Annotated[str, BeforeValidator(_host)]

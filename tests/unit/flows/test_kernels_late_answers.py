@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flows.kernels.classes import ATTEMPT, INITIATED, SYN
 from flows.kernels.late_answers import take_back
-from flows.kernels.layout import ENTRY_WORDS, FIRST, LAST
+from flows.kernels.layout import ENTRY_WORDS, FIRST, LAST, PLACE
 from tests.support.naive_classes import naive_classes, naive_take_back
 from tests.unit.flows.test_kernels_classes import ACK, FLOWS, ICMP, SYN_FLAG, UDP, A, B, flow
 
@@ -99,3 +99,15 @@ def test_several_places_of_one_flow_are_taken_back_together() -> None:
     other = at(flow(A, B, 5000, 80, flags=SYN_FLAG, place=1), END_NS - 50 * MS)
     later = at(flow(A, B, 5000, 80, flags=ACK, pane=8), END_NS)
     assert judged([SYN_BEFORE, other], [later]) == [INITIATED, INITIATED]
+
+
+def test_many_places_of_one_flow_take_no_longer() -> None:
+    """One five-tuple in 300 000 tunnels is one group, before the pane's end and after it."""
+    count = 300_000
+    before = np.tile(entries_of([SYN_BEFORE]), (count, 1))
+    after = np.tile(entries_of([at(flow(A, B, 5000, 80, flags=ACK, pane=8), END_NS)]), (count, 1))
+    before[:, PLACE] = after[:, PLACE] = np.arange(count, dtype=np.uint64) << np.uint64(32)
+    classes = np.full(count, ATTEMPT | SYN | INITIATED, np.uint8)
+    owners = np.array(OWNERS, np.uint64)
+    take_back(np.asfortranarray(before), after, owners, np.uint64(PANE_NS), classes)
+    assert set(classes.tolist()) == {INITIATED}
