@@ -81,9 +81,13 @@ def panel(
 
 def lines(title: str, sql: str, *, stacked: bool = False, **more: Any) -> Json:
     """Lines over time; with a text column one each."""
-    custom = {"drawStyle": "line", "fillOpacity": 60 if stacked else 10, "showPoints": "never"}
+    custom: Json = {
+        "drawStyle": "line",
+        "fillOpacity": 60 if stacked else 10,
+        "showPoints": "never",
+    }
     if stacked:
-        custom["stacking"] = {"mode": "normal"}  # type: ignore[assignment]
+        custom["stacking"] = {"mode": "normal"}
     return panel(
         "timeseries", title, sql, form=TIME_SERIES, defaults={"custom": custom, "min": 0}, **more
     )
