@@ -9,12 +9,13 @@ itself, which every package of ours imports first.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 VARIABLE: Final = "NUMBA_CACHE_DIR"
 _KERNELS: Final = (
@@ -42,6 +43,29 @@ def use() -> None:
     except OSError:
         return  # numba's own choice, beside the sources, may still be writable
     os.environ[VARIABLE] = str(folder)
+
+
+def take_turns() -> None:
+    """Let one process at a time add a kernel; numba calls this itself, see pyproject.toml.
+
+    numba chooses a number for the file of code, writes it into its index, then the code. Two
+    processes that compile one kernel for different types at once can choose the same number,
+    and later ones would run the code of the one on arrays of the other.
+    """
+    from numba.core import caching
+
+    if VARIABLE not in os.environ:
+        return
+    lock_file = Path(os.environ[VARIABLE]) / "lock"
+    cache: Any = caching.IndexDataCacheFile
+    save = cache.save
+
+    def save_alone(self: Any, key: object, data: object) -> None:
+        with lock_file.open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            save(self, key, data)
+
+    cache.save = save_alone
 
 
 def digest() -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
 
@@ -77,8 +78,9 @@ def test_wheel_can_not_be_uploaded_and_has_one_command(wheel: zipfile.ZipFile) -
     about = wheel.read(f"{folder}/METADATA").decode()
     assert "Classifier: Private :: Do Not Upload" in about
     assert f"{folder}/licenses/LICENSE" in wheel.namelist()
-    points = wheel.read(f"{folder}/entry_points.txt").decode()
-    assert re.findall(r"^(\w+) = ", points, re.M) == ["netspectra"]
+    points = ConfigParser()
+    points.read_string(wheel.read(f"{folder}/entry_points.txt").decode())
+    assert list(points["console_scripts"]) == ["netspectra"]
 
 
 def test_names_have_one_owner() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
+import numba
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from schemas import kernel_cache
 
@@ -70,3 +75,30 @@ def test_it_is_chosen_before_numba_is_imported() -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert f"kernels-{kernel_cache.digest()}" in done.stdout
+
+
+def test_what_is_compiled_at_once_is_kept_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that add code for one kernel take turns: each finds its own code again."""
+    numba.njit(lambda: 0)()  # by now numba has called us
+    files = [IndexDataCacheFile(str(tmp_path), "kernel", "stamp") for _ in range(2)]
+    both_read, read = threading.Barrier(2), IndexDataCacheFile._load_index
+
+    def read_together(self: IndexDataCacheFile) -> Any:
+        found = read(self)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_read.wait(0.3)  # in vain where they take turns
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexDataCacheFile, "_load_index", read_together)
+        threads = [
+            threading.Thread(target=file.save, args=(f"types {n}", f"code {n}"))
+            for n, file in enumerate(files)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [files[0].load(f"types {n}") for n in range(2)] == ["code 0", "code 1"]
