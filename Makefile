@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
+# Tests wait more than they compute. A worker takes up to 3 GB and a Kafka broker of its own.
+WORKERS ?= 2
 CLANG ?= clang
 # clang doesn't look where Debian keeps asm/types.h when it compiles for BPF.
 BPF_CC = $(CLANG) -target bpf -mcpu=v3 -g -O2 -idirafter /usr/include/$(shell uname -m)-linux-gnu
@@ -20,7 +22,7 @@ demo: $(STAMP)  ## Run the main job on built-in traffic and print what it found
 	NETSPECTRA_SOURCE=demo $(BIN)/python -m bytewax.run flows.main
 
 test: $(STAMP)  ## Run the tests (PYTEST_ARGS="-k settings" for some of them)
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Lint, format, types, imports
 	$(BIN)/ruff check .
@@ -47,7 +49,7 @@ bpf:  ## Compile the capture programs, where clang and libbpf's headers are
 
 bpf/build/capture.bpf.o: $(wildcard bpf/*.c bpf/*.h)
 	@mkdir -p $(@D)
-	$(BPF_CC) -Wall -Wextra -c bpf/capture.bpf.c -o $@
+	$(BPF_CC) -Wall -Wextra -c bpf/capture.bpf.c -o $@.$$$$ && mv $@.$$$$ $@
 
 lock:  ## Resolve pyproject.toml anew and write requirements.lock
 	@python=$$($(FIND_PYTHON)) && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \

@@ -71,6 +71,9 @@ NEEDS: dict[str, Callable[[], str | None]] = {
 }
 """Needs by name; each tells why it isn't met and what to do, or nothing."""
 
+SHORT = frozenset({"unit", "property"})
+"""Folders whose files take seconds each."""
+
 FOUND_BY_FIXTURES = frozenset({"clickhouse"})
 
 
@@ -87,6 +90,13 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = REQUIRED - NEEDS.keys() - FOUND_BY_FIXTURES
     if unknown:
         raise pytest.UsageError(f"NETSPECTRA_REQUIRE: unknown {', '.join(sorted(unknown))}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let parallel workers end with short files, and so at about the same time."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] in SHORT)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
