@@ -28,6 +28,7 @@ from probe.packet_socket.frames import SLOT_BYTES
 from probe.packet_socket.sockets import BLOCK_BYTES, PacketSocket
 from schemas.record import PACKET, CapturePoint, Direction, Packets
 from tests.support.namespaces import DEVICE, SECONDS, End, inside, pair, run, send
+from tests.support.processes import open_files
 from tests.support.traffic import eth, ip4
 
 pytestmark = pytest.mark.requires("netns", "packet_socket")
@@ -108,11 +109,12 @@ def test_a_ring_goes_with_its_last_reference(ends: tuple[End, End]) -> None:
     with inside(ends[1].name):
         opened = PacketSocket(DEVICE, {INGRESS}, BLOCK_BYTES)
     view = memoryview(opened.map)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    name = str(Path(f"/proc/self/fd/{opened._socket.fileno()}").readlink())
+    assert open_files()[name] == 2  # a map has its own
     opened.close()
     assert len(view) == BLOCK_BYTES
     del opened, view
-    assert len(list(Path("/proc/self/fd").iterdir())) == before - 2  # a map has its own
+    assert not open_files()[name]
 
 
 def test_a_detached_capture_keeps_what_waits(ends: tuple[End, End]) -> None:
@@ -347,7 +349,7 @@ def test_without_it_the_message_says_so(ends: tuple[End, End]) -> None:
 def test_refusals(ends: tuple[End, End]) -> None:
     """What can't be captured is refused with what to do, and nothing stays open."""
     with inside(ends[1].name):
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = open_files()
         with pytest.raises(LiveError, match=f"no interface eth9; there are: lo, {DEVICE}"):
             PacketSocketCapture(CaptureOptions(interfaces=(DEVICE, "eth9")))
         with pytest.raises(LiveError, match="name an interface"):
@@ -358,7 +360,7 @@ def test_refusals(ends: tuple[End, End]) -> None:
             PacketSocketCapture(replace(OPTIONS, mode="flows"))
         with pytest.raises(FilterError, match="9 filter rules"):
             PacketSocketCapture(replace(OPTIONS, keep=(parse_rule("tcp"),) * 9))
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert not open_files() - before
 
 
 def test_a_device_without_link_headers(ends: tuple[End, End]) -> None:

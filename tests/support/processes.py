@@ -1,4 +1,4 @@
-"""Other processes: let them stand still, wait for their end."""
+"""Processes: let others stand still, wait for their end; what this one has open."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,15 @@ def gone(pid: int) -> bool:
         return _state(pid) == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def open_files() -> Counter[str]:
+    """What this process has open, by name; threads of libraries open and close theirs any time."""
+    names = Counter[str]()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            names[str(path.readlink())] += 1
+    return names
 
 
 @contextlib.contextmanager

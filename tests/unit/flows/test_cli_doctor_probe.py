@@ -18,6 +18,7 @@ from flows.cli import doctor_interfaces, doctor_probe
 from flows.cli.doctor import Finding
 from probe.ebpf import loaded, syscalls
 from probe.privileges import capabilities
+from tests.support.processes import open_files
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,12 +62,12 @@ def test_kernel_parts_are_tried(missing: Callable[[str, str], NoReturn]) -> None
     """With the privileges, a kernel that can do it is said to."""
     if not {"BPF", "NET_ADMIN"} <= capabilities():
         missing("bpf", "needs CAP_BPF and CAP_NET_ADMIN")
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files()
     assert doctor_probe.try_ring_buffer() == ""
     assert doctor_probe.try_program() == ""
     tcx = doctor_probe.try_tcx()
     assert tcx == "" or "Linux 6.6" in tcx
-    assert len(list(Path("/proc/self/fd").iterdir())) == before, "what was tried is left behind"
+    assert not open_files() - before, "what was tried is left behind"
     assert only(doctor_probe.kernel, "kernel").level == "ok"
 
 
