@@ -23,6 +23,7 @@ from tests.support.jobs import (
     CLI,
     MAIN,
     SECOND,
+    ask,
     command,
     environment,
     ipv4_packets,
@@ -58,17 +59,11 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def ask(place: Path, sql: str, store: str = "chdb:data") -> list[dict[str, Any]]:
-    done = command([*CLI, "sql", "--format", "jsonl", sql], place, STORE=store)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def sums(place: Path, store: str = "chdb:data") -> dict[str, tuple[int, int]]:
+def sums(place: Path) -> dict[str, tuple[int, int]]:
     """Packets and bytes of the additive tables and of the commits."""
     tables = ("flows", "totals", "flows_1m", "flows_1h", "commits")
     parts = [f"SELECT '{t}' AS t, sum(packets) AS p, sum(bytes) AS b FROM {t}" for t in tables]
-    rows = ask(place, " UNION ALL ".join(parts), store)
+    rows = ask(place / "data", " UNION ALL ".join(parts))
     return {row["t"]: (int(row["p"]), int(row["b"])) for row in rows}
 
 
@@ -181,7 +176,7 @@ def test_a_capture_that_is_cut(place: Path, job: tuple[str, ...]) -> None:
     assert done.returncode == 3
     assert set(sums(place).values()) == {truth(PACKETS[:2000])}
     ledger = ask(
-        place,
+        place / "data",
         "SELECT toString(hop) AS hop, toUInt32(sum(seen)) AS seen, "
         "toUInt32(sum(delivered)) AS delivered, sumMap(dropped) AS dropped "
         "FROM ledger GROUP BY hop ORDER BY hop",
@@ -294,7 +289,7 @@ def test_a_signal_ends_the_job_cleanly(
     assert f"stopped: {stored[0]:,} packets are stored" in line
     assert f"{stored[0]:,}" in out
     ledger = ask(
-        place,
+        place / "data",
         "SELECT toUInt64(sum(seen)) AS s, toUInt64(sum(delivered)) AS d FROM ledger GROUP BY hop",
     )
     assert {(int(row["s"]), int(row["d"])) for row in ledger} == {(stored[0], stored[0])}
@@ -303,7 +298,8 @@ def test_a_signal_ends_the_job_cleanly(
 def test_sql_answers_while_the_job_runs(place: Path) -> None:
     """Asked in the middle and afterwards; a second job on the store is refused meanwhile."""
     with running(RUN, place, **DEMO) as process:
-        (early,) = ask(place, "SELECT sum(packets) AS n FROM flows")
+        question = [*CLI, "sql", "--format", "jsonl", "SELECT sum(packets) AS n FROM flows"]
+        early = json.loads(command(question, place, STORE="chdb:data").stdout)
         assert int(early["n"]) > 0
         refused = command(RUN, place, SOURCE="pcap:good.pcap", STORE="chdb:data")
         assert f"is in use by process {process.pid} " in complaint(refused)
@@ -328,13 +324,13 @@ FINGERPRINTS = {
 }
 
 
-def fingerprints(place: Path, store: str) -> list[dict[str, Any]]:
+def fingerprints(place: Path) -> list[dict[str, Any]]:
     """Number of rows and a digest of each table."""
     parts = [
         f"SELECT '{table}' AS t, count() AS n, sum(cityHash64({columns})) AS digest FROM {table}"
         for table, columns in FINGERPRINTS.items()
     ]
-    return sorted(ask(place, " UNION ALL ".join(parts), store), key=lambda row: str(row["t"]))
+    return sorted(ask(place / "data", " UNION ALL ".join(parts)), key=lambda row: str(row["t"]))
 
 
 LONG = ipv4_packets(np.random.default_rng(3), 1_600_000, span_ns=100 * SECOND, hosts=12)
@@ -347,7 +343,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     write_pcap(place / "long.pcap", LONG)
     done = command(MAIN, place, SOURCE="pcap:long.pcap", STORE="chdb:data")
     assert (done.returncode, done.stderr) == (0, "")
-    return fingerprints(place, "chdb:data")
+    return fingerprints(place)
 
 
 @pytest.mark.slow
@@ -371,7 +367,7 @@ def test_an_interrupted_load_is_completed(
     assert "long.pcap was loaded in part: going on" in complaint(done)
     assert done.returncode == 0
     assert set(sums(tmp_path).values()) == {truth(LONG)}
-    assert fingerprints(tmp_path, "chdb:data") == undisturbed
+    assert fingerprints(tmp_path) == undisturbed
 
 
 @BOTH

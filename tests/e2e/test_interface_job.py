@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.jobs import CLI, MAIN, environment
+from flows.storage.server import socket_path
+from tests.support.jobs import MAIN, ask, environment
 from tests.support.namespaces import DEVICE, End, inside, pair, run, running, snmp
 
-PATIENCE_S = 30
+PATIENCE_S = 120
 PORT = 8123
 REQUESTS = 5
 BODY = 300_000
 FETCH = "import sys, urllib.request; print(len(urllib.request.urlopen(sys.argv[1]).read()))"
 
 pytestmark = pytest.mark.requires("netns", "packet_socket")
-
-
-def ask(place: Path, sql: str) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [*CLI, "sql", sql, "--format", "jsonl"],
-        capture_output=True,
-        text=True,
-        env=environment(STORE="chdb:data"),
-        cwd=place,
-        check=False,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()] if not done.returncode else []
 
 
 def wait_for(met: Callable[[], bool], what: str) -> None:
@@ -71,8 +58,9 @@ def test_http_between_two_hosts(method: str, tmp_path: Path) -> None:
                     CAPTURE__METHOD=method,
                 ),
             )
+        store = tmp_path / "data"
         try:
-            wait_for(lambda: bool(ask(tmp_path, "SELECT 1 AS up")), "the job's store answers")
+            wait_for(lambda: socket_path(store).exists(), "the job serves its store")
             for _ in range(REQUESTS):
                 fetch(client, server)
             sent = {
@@ -84,14 +72,14 @@ def test_http_between_two_hosts(method: str, tmp_path: Path) -> None:
                 "min(bytes) AS b FROM flows WHERE ip_proto = 6 GROUP BY src"
             )
             wait_for(
-                lambda: {row["src"]: row["n"] for row in ask(tmp_path, sql)} == sent,
-                f"{ask(tmp_path, sql)} becomes {sent}",
+                lambda: {row["src"]: row["n"] for row in ask(store, sql)} == sent,
+                f"{ask(store, sql)} becomes {sent}",
             )
-            rows = {row["src"]: row for row in ask(tmp_path, sql)}
+            rows = {row["src"]: row for row in ask(store, sql)}
             assert rows[client.ipv4]["ports"] == REQUESTS
             assert rows[server.ipv4]["ports"] == 1
             (body,) = ask(
-                tmp_path,
+                store,
                 f"SELECT sum(bytes) AS b, any(if_name) AS name, any(toString(direction)) AS way "
                 f"FROM flows WHERE src_port = {PORT}",
             )
@@ -104,7 +92,7 @@ def test_http_between_two_hosts(method: str, tmp_path: Path) -> None:
     assert job.returncode == 0, err
     assert "Traceback" not in err
     hops = ask(
-        tmp_path,
+        store,
         "SELECT toString(hop) AS hop, sum(seen) AS s, sum(delivered) AS d FROM ledger GROUP BY hop",
     )
     total = sum(sent.values())

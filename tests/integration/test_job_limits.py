@@ -15,10 +15,9 @@ import pytest
 from flows.windows.partition import WindowConfig
 from probe.synthetic import Traffic
 from tests.support.jobs import (
-    CLI,
     SECOND,
     TASKS,
-    command,
+    ask,
     environment,
     ipv4_packets,
     truth,
@@ -109,12 +108,6 @@ def python(program: str, place: Path, *arguments: str, **settings: str) -> Any:
     )
 
 
-def ask(place: Path, sql: str) -> list[dict[str, Any]]:
-    done = command([*CLI, "sql", "--format", "jsonl", sql], place, STORE="chdb:data")
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def unfolded_counts(destinations: str) -> dict[str, float]:
     """Distinct counts of the same flood with room for all of its flows."""
     traffic = Traffic(
@@ -142,7 +135,7 @@ def test_a_million_flows_in_one_pane(tmp_path: Path, destinations: str) -> None:
     assert told["packets"] == 1_000_000
     assert told["peak_bytes"] < 1_500_000_000
     (flows,) = ask(
-        tmp_path,
+        tmp_path / "data",
         "SELECT toUInt32(sum(packets)) AS packets, toUInt32(sum(bytes)) AS bytes, "
         "toUInt32(countIf(folded_flows = 0)) AS kept, toUInt32(countIf(folded_flows > 0)) AS rest, "
         "toUInt32(sum(if(folded_flows > 0, folded_flows, 1))) AS stands_for, "
@@ -152,14 +145,16 @@ def test_a_million_flows_in_one_pane(tmp_path: Path, destinations: str) -> None:
     assert flows["stands_for"] == 1_000_000
     assert 0 < flows["kept"] <= told["max_flows"]
     assert 0 < flows["rest"] <= told["max_flows"] // 4
-    (totals,) = ask(tmp_path, "SELECT toUInt32(sum(packets)) AS n FROM totals")
+    (totals,) = ask(tmp_path / "data", "SELECT toUInt32(sum(packets)) AS n FROM totals")
     assert totals["n"] == 1_000_000
     truths = dict.fromkeys(
         ("distinct_src_addr", "distinct_addr_pair", "distinct_five_tuple"), 1_000_000
     )
     truths["distinct_dst_addr"] = 1_000_000 if destinations == "random" else 1
     unfolded = unfolded_counts(destinations)
-    rows = ask(tmp_path, "SELECT task, horizon, estimate, lower, upper FROM distinct_counts")
+    rows = ask(
+        tmp_path / "data", "SELECT task, horizon, estimate, lower, upper FROM distinct_counts"
+    )
     assert len(rows) == 3 * len(truths) == 3 * len(unfolded)
     for row in rows:
         assert row["estimate"] == unfolded[row["task"]]
@@ -167,7 +162,7 @@ def test_a_million_flows_in_one_pane(tmp_path: Path, destinations: str) -> None:
         assert row["lower"] - spread <= truths[row["task"]] <= row["upper"] + spread
         assert spread <= 0.05 * row["lower"]
     for row in ask(
-        tmp_path,
+        tmp_path / "data",
         "SELECT key_text, toUInt32(total_packets) AS total, toUInt32(packets_lower) AS lower, "
         "toUInt32(packets_upper) AS upper FROM heavy_hitters WHERE task = 'top_dst_port'",
     ):
@@ -191,13 +186,16 @@ def test_killed_by_hook_then_run_again(tmp_path: Path, inserts: int, when: str) 
     assert "Traceback" not in done.stderr
     for table in ("flows", "totals", "flows_1m", "flows_1h", "commits"):
         (row,) = ask(
-            tmp_path, f"SELECT toUInt64(sum(packets)) AS p, toUInt64(sum(bytes)) AS b FROM {table}"
+            tmp_path / "data",
+            f"SELECT toUInt64(sum(packets)) AS p, toUInt64(sum(bytes)) AS b FROM {table}",
         )
         assert (int(row["p"]), int(row["b"])) == truth(packets), table
-    ledger = ask(tmp_path, "SELECT sum(seen) AS s, sum(delivered) AS d FROM ledger GROUP BY hop")
+    ledger = ask(
+        tmp_path / "data", "SELECT sum(seen) AS s, sum(delivered) AS d FROM ledger GROUP BY hop"
+    )
     assert [(int(row["s"]), int(row["d"])) for row in ledger] == [(2000, 2000)] * 3
     (lists,) = ask(
-        tmp_path,
+        tmp_path / "data",
         "SELECT toUInt32(count()) AS n, toUInt32(uniqExact(window_start, horizon, task)) AS u "
         "FROM distinct_counts",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, RowStore, StoredCounts, UnitSink
 from flows.sources.logs import LogProgress, PacketLog
 from flows.sources.partitions import LogPartition, LogSource, Partition
+from flows.storage.reader import open_for_reading
 from flows.storage.store import Store
 from flows.windows.configured import tasks_of
 from flows.windows.control import RunControl
@@ -376,3 +378,10 @@ def command(
         timeout=timeout_s,
         check=False,
     )
+
+
+def ask(directory: Path, sql: str) -> list[dict[str, Any]]:
+    """Ask an embedded store as ``netspectra sql --format jsonl`` does, in this process."""
+    with open_for_reading(f"chdb:{directory}") as reader:
+        answer = reader.query_text(sql, "JSONEachRow")
+    return [json.loads(line) for line in answer.splitlines()]
