@@ -36,6 +36,8 @@ MAX_QUERIES: Final = 2
 """Queries that run at once; more wait."""
 
 _WAIT_S: Final = 10.0
+_POLL_S: Final = 0.05
+"""How long the end of serving may take, and so the end of every job."""
 _SHORT_PREFIX: Final = "netspectra-"
 _STATUS: Final = {
     **dict.fromkeys((16, 46, 47, 50, 60, 73, 81, 115), HTTPStatus.NOT_FOUND),
@@ -213,7 +215,10 @@ class ReadServer:
         self._server = _Server(str(self.path), _Handler)
         self._server.reads = self
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="netspectra-reads", daemon=True
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": _POLL_S},
+            name="netspectra-reads",
+            daemon=True,
         )
         self._thread.start()
 

@@ -17,22 +17,21 @@ from flows.storage.store import Store
 from schemas.record import Packets
 from tests.support.clickhouse_http import ClickHouse
 from tests.support.jobs import SECOND, committed, ipv4_packets, sums, tables, truth
-from tests.support.kafka import Broker, wait_until
+from tests.support.kafka import Broker, free_port, wait_until
 from tests.support.kafka_job import KafkaJob, in_time, probe_messages, produce
 
 PARTITIONS = 4
 T0 = 1_700_000_040 * SECOND
 RESULTS = ("distinct_counts", "spreaders")
-PORTS = (24_611, 24_612)
 
 
 def traffic(seed: int) -> Packets:
-    packets = ipv4_packets(np.random.default_rng(seed), 1200, start_ns=T0, span_ns=150 * SECOND)
+    packets = ipv4_packets(np.random.default_rng(seed), 1200, start_ns=T0, span_ns=90 * SECOND)
     return packets[np.argsort(packets["ts_ns"], kind="stable")]
 
 
-def process(job: KafkaJob, number: int) -> subprocess.Popen[str]:
-    addresses = ";".join(f"127.0.0.1:{port}" for port in PORTS)
+def process(job: KafkaJob, number: int, port: int) -> subprocess.Popen[str]:
+    addresses = f"127.0.0.1:{port};127.0.0.1:{port + 1}"
     place = ("-i", str(number), "-a", addresses)
     return job.start(program=(sys.executable, "-m", "bytewax.run", "flows.main", *place))
 
@@ -65,9 +64,9 @@ def test_two_processes_store_what_one_does(kafka_broker: Broker, tmp_path: Path)
         both = KafkaJob(
             kafka_broker, topic, tmp_path / "two", {"STORE": server.setting}, PARTITIONS
         )
-        seen = 0
+        seen, port = 0, free_port(1)
         for victim in (1, 0, None):
-            running = [process(both, number) for number in (0, 1)]
+            running = [process(both, number, port) for number in (0, 1)]
             try:
                 total = truth(whole)[0]
                 goal = total if victim is None else min(seen + total // 4, total - 1)
