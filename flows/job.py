@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -112,8 +113,8 @@ class Job:
         self._done = threading.Event()
         self._started = time.monotonic()
 
-    def dataflow(self) -> Dataflow:
-        """The dataflow of this run; call it once."""
+    def dataflow(self, *, recovers: bool) -> Dataflow:
+        """The dataflow of this run, with recovery files or without; call it once."""
         partitions = {name: self._partition(name) for name in self._input.partitions}
         self._started = time.monotonic()
         self._reporter.start()
@@ -127,6 +128,7 @@ class Job:
             horizons_ns=self.settings.window.horizons_ns,
             partitions=[f"{self._input.topic}/{name}" for name in partitions],
             detection=self._detection.detection(),
+            recovers=recovers,
         )
 
     def _context(self) -> Context:
@@ -371,7 +373,7 @@ def _carry_out(job: Job, workers: int, recovery_config: Any = None) -> None:
     }
     try:
         cli_main(
-            job.dataflow(),
+            _settled(job.dataflow(recovers=recovery_config is not None)),
             workers_per_process=workers,
             epoch_interval=EPOCH,
             recovery_config=recovery_config,
@@ -407,4 +409,11 @@ def start(settings: Settings) -> Dataflow:
             os._exit(code)
 
     atexit.register(finish)
-    return job.dataflow()
+    return _settled(job.dataflow(recovers=directory is not None))
+
+
+def _settled(dataflow: Dataflow) -> Dataflow:
+    """What exists by now lives as long as the run: the cycle collector needn't walk it again."""
+    gc.collect()
+    gc.freeze()
+    return dataflow

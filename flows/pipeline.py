@@ -45,14 +45,23 @@ def build(
     horizons_ns: Sequence[int],
     partitions: Sequence[str],
     detection: Detection,
+    recovers: bool,
 ) -> Dataflow:
-    """Connect a source to the store and to whoever is told of alerts."""
+    """Connect a source to the store and to whoever is told of alerts.
+
+    ``recovers`` says whether the run keeps recovery files, and so whether state is worth writing.
+    """
     flow = Dataflow(FLOW_ID)
     units = op.input(PACKETS, flow, source)
     results = merge_horizons(
-        HORIZONS, units, tasks=tasks, horizons_ns=horizons_ns, partitions=partitions
+        HORIZONS,
+        units,
+        tasks=tasks,
+        horizons_ns=horizons_ns,
+        partitions=partitions,
+        kept=recovers,
     )
-    alerts = detect(DETECT, units, detection=detection, partitions=partitions)
+    alerts = detect(DETECT, units, detection=detection, partitions=partitions, kept=recovers)
     op.output(STORE_UNITS, units, unit_sink)
     op.output(STORE_RESULTS, results, result_sink)
     op.output(ALERTS, alerts, alert_sink)

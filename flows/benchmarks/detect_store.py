@@ -40,6 +40,7 @@ def through_the_store(log: PacketLog, settings: Settings, rules: Sequence[RuleSp
             horizons_ns=settings.window.horizons_ns,
             partitions=[f"{TOPIC}/0"],
             detection=Detection(rules, policy_of(settings)),
+            recovers=False,
         )
         cli_main(dataflow, workers_per_process=1, epoch_interval=EPOCH)
         return stored.revisions(store.query)

@@ -137,6 +137,7 @@ def _run(log: MessageLog, store: Any, config: WindowConfig) -> None:
         horizons_ns=Window().horizons_ns,
         partitions=["bench/0"],
         detection=Detection(rules),
+        recovers=False,
     )
     cli_main(dataflow, workers_per_process=1, epoch_interval=EPOCH)
 

@@ -46,8 +46,11 @@ class _RuleLogic(StatefulBatchLogic[_Named, Alert, tuple[str, tuple[Any, ...]]])
         self,
         make: Callable[[str, tuple[Any, ...] | None], RuleAtWork],
         state: tuple[str, tuple[Any, ...]] | None,
+        *,
+        kept: bool,
     ) -> None:
         self._make = make
+        self._kept = kept
         self._state = state
         self._rule: RuleAtWork | None = None
 
@@ -64,7 +67,9 @@ class _RuleLogic(StatefulBatchLogic[_Named, Alert, tuple[str, tuple[Any, ...]]])
     @override
     def snapshot(self) -> tuple[str, tuple[Any, ...]]:
         assert self._state is not None
-        return self._state if self._rule is None else (self._state[0], self._rule.snapshot())
+        if self._rule is None or not self._kept:
+            return self._state
+        return (self._state[0], self._rule.snapshot())
 
 
 @operator
@@ -74,6 +79,7 @@ def detect(
     *,
     detection: Detection,
     partitions: Sequence[str],
+    kept: bool,
 ) -> Flow[Alert]:
     """Judge each closed pane by every rule.
 
@@ -84,6 +90,7 @@ def detect(
     :arg up: Units of all partitions.
     :arg detection: Rules, and how their alerts are treated.
     :arg partitions: Names of all partitions, as ``topic/partition``.
+    :arg kept: Whether snapshots are kept; the engine asks for them all the same.
     :returns: Revisions of alerts.
 
     """
@@ -103,5 +110,5 @@ def detect(
         )
 
     keyed: KeyedStream[_Named] = op.flat_map("updates", up, updates)
-    found = op.stateful_batch("judge", keyed, lambda state: _RuleLogic(make, state))
+    found = op.stateful_batch("judge", keyed, lambda state: _RuleLogic(make, state, kept=kept))
     return op.map("alert", found, lambda item: item[1])

@@ -39,8 +39,9 @@ _Results = tuple[str, str, list[WindowResult]]
 
 
 class _HorizonLogic(StatefulBatchLogic[UnitUpdate, _Results, tuple[Any, ...]]):
-    def __init__(self, horizons: TenantHorizons) -> None:
+    def __init__(self, horizons: TenantHorizons, *, kept: bool) -> None:
         self._horizons = horizons
+        self._kept = kept
 
     @override
     def on_batch(self, values: list[UnitUpdate]) -> tuple[list[_Results], bool]:
@@ -53,7 +54,7 @@ class _HorizonLogic(StatefulBatchLogic[UnitUpdate, _Results, tuple[Any, ...]]):
 
     @override
     def snapshot(self) -> tuple[Any, ...]:
-        return self._horizons.snapshot()
+        return self._horizons.snapshot() if self._kept else ()
 
 
 @operator
@@ -64,6 +65,7 @@ def merge_horizons(
     tasks: Sequence[Task],
     horizons_ns: Sequence[int],
     partitions: Sequence[str],
+    kept: bool,
 ) -> Flow[TaskResults]:
     """Merge the sketches of all partitions' units into horizons.
 
@@ -75,6 +77,7 @@ def merge_horizons(
     :arg tasks: What the units' sketches compute.
     :arg horizons_ns: Lengths of the horizons.
     :arg partitions: Names of all partitions, as ``topic/partition``.
+    :arg kept: Whether snapshots are kept; the engine asks for them all the same.
     :returns: Results, a list per tenant, task and unit that closed a horizon.
 
     """
@@ -91,7 +94,7 @@ def merge_horizons(
         ]
 
     def logic(state: tuple[Any, ...] | None) -> _HorizonLogic:
-        return _HorizonLogic(TenantHorizons(horizons_ns, partitions, state))
+        return _HorizonLogic(TenantHorizons(horizons_ns, partitions, state), kept=kept)
 
     def label(item: tuple[str, _Results]) -> TaskResults:
         name, (tenant, unit, results) = item

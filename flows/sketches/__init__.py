@@ -1,8 +1,9 @@
 """Mergeable summaries of traffic: distinct counts, heavy hitters, spreads.
 
-Every summary has ``update`` (arrays), ``merge`` and a form as bytes, which is its pickle too.
-Bytes that move between processes or lie in recovery files are sealed: the libraries beneath
-trust what they read and end the process on damaged input, so a checksum comes first.
+Every summary has ``update`` (arrays), ``merge`` and a form as bytes. Bytes that lie in recovery
+files and tables are sealed: the libraries beneath trust what they read and end the process on
+damaged input, so a checksum comes first. Pickles, by which the processes of a job hand summaries
+to each other, are not: there only speed counts.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import copy
 import math
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import datasketches
 import numpy as np
@@ -63,8 +63,8 @@ PACKETS: Final = 0
 BYTES: Final = 1
 
 _KIND: Final = b"NSF2"
-# words, lg_max, exact, not compressed, width, hash seed, totals, unfed
-_HEAD: Final = struct.Struct("<BBBBIQ2Q2Q")
+# words, lg_max, exact, width, hash seed, totals, unfed
+_HEAD: Final = struct.Struct("<BBBxIQ2Q2Q")
 _SIZES: Final = struct.Struct("<4I")
 _RAW_SIZE: Final = struct.Struct("<Q")
 # Half of the time of zlib, and smaller.
@@ -282,26 +282,21 @@ class Frequency:
         twin._sketched = None if self._sketched is None else self._sketched.copy()
         return twin
 
-    def to_bytes(self, *, compressed: bool = True) -> bytes:
-        """The state, sealed; by default compressed beyond ``EXACT_KEYS``.
-
-        Compressing takes longer than sending a megabyte to another process.
-        """
+    def to_bytes(self) -> bytes:
+        """The state, sealed; compressed beyond ``EXACT_KEYS``."""
         if self._sketched is not None:
             unfed = [self._sketched.lost_in_image(metric) for metric in (PACKETS, BYTES)]
             images = self._sketched.images()
             sizes = _SIZES.pack(*(len(image) for image in images))
             body = b"".join((sizes, *images))
-            if compressed:
-                body = _RAW_SIZE.pack(len(body)) + _CODEC.compress(body, asbytes=True)
+            body = _RAW_SIZE.pack(len(body)) + _CODEC.compress(body, asbytes=True)
         else:
             unfed = [0, 0]
             rows = self._exact or _no_rows(self.words)
             columns = rows.keys, rows.packets, rows.bytes
             body = b"".join(column.astype("<u8").tobytes() for column in columns)
         words, width, lg_max, seed = self._shape()
-        plain = not compressed
-        head = _HEAD.pack(words, lg_max, self.exact, plain, width, seed, *self._totals, *unfed)
+        head = _HEAD.pack(words, lg_max, self.exact, width, seed, *self._totals, *unfed)
         return seal(_KIND, head + body)
 
     @classmethod
@@ -312,12 +307,12 @@ class Frequency:
             SketchError: foreign or damaged bytes.
         """
         payload = unseal(_KIND, data)
-        words, lg_max, exact, plain, width, seed, *sums = _HEAD.unpack_from(payload)
+        words, lg_max, exact, width, seed, *sums = _HEAD.unpack_from(payload)
         summary = cls(words, width, lg_max, seed)
         summary._totals = sums[:2]
         body = payload[_HEAD.size :]
         if not exact:
-            images = _split(body if plain else _expanded(body))
+            images = _split(_expanded(body))
             summary._sketched = _Sketched.from_images(images, sums[2:])
         elif body:
             flat = np.frombuffer(body, "<u8").astype(np.uint64)
@@ -338,9 +333,6 @@ class Frequency:
             sketched.add(self._exact or _no_rows(self.words))
         names = ("frequent_packets", "frequent_bytes", "count_min_packets", "count_min_bytes")
         return dict(zip(names, sketched.images(), strict=True))
-
-    def __reduce__(self) -> tuple[Callable[[bytes], Frequency], tuple[bytes]]:
-        return Frequency.from_bytes, (self.to_bytes(compressed=False),)
 
     def _shape(self) -> tuple[int, int, int, int]:
         return self.words, self.width, self.lg_max, self.seed
@@ -436,13 +428,22 @@ class _Sketched:
 
     @classmethod
     def from_images(cls, images: Sequence[bytes], unfed: list[int]) -> _Sketched:
+        counts = CountMinPair.__new__(CountMinPair)
+        counts.packets, counts.bytes = map(CountMin.from_bytes, images[2:])
+        return cls._of(images[:2], counts, unfed)
+
+    @classmethod
+    def _of(cls, items: Sequence[bytes], counts: CountMinPair, unfed: list[int]) -> _Sketched:
         sketched = cls.__new__(cls)
-        read = datasketches.frequent_strings_sketch.deserialize
-        sketched.items = [read(image) for image in images[:2]]
-        sketched.counts = CountMinPair.__new__(CountMinPair)
-        sketched.counts.packets, sketched.counts.bytes = map(CountMin.from_bytes, images[2:])
-        sketched.unfed = unfed
+        sketched.items = [datasketches.frequent_strings_sketch.deserialize(each) for each in items]
+        sketched.counts, sketched.unfed = counts, unfed
         return sketched
+
+    def __reduce__(self) -> tuple[Callable[..., _Sketched], tuple[Any, ...]]:
+        """For another process, which goes on with it: the counters as they are."""
+        items = [bytes(each.serialize()) for each in self.items]
+        unfed = [self.lost_in_image(metric) for metric in (PACKETS, BYTES)]
+        return _Sketched._of, (items, self.counts, unfed)
 
     def candidates(self, metric: int, n: int, share: int) -> tuple[list[str], int]:
         """Keys that can be among the ``n`` heaviest or above ``share``, and a bound for others."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from functools import cached_property
+from typing import Any, Final, Literal
 
 from flows.sketches.distinct import Distinct
 from flows.sketches.distinct import limit_bytes as distinct_limit_bytes
@@ -23,13 +26,30 @@ Where = Literal["", "attempts", "initiated", "syn", "reflected"]
 _ADDRESSES: Final = frozenset({"src_addr", "dst_addr", "src_net", "dst_net"})
 
 
-class PaneSketch(NamedTuple):
-    """What a partition knows of one pane for one task; the sketch must not change any more."""
+@dataclass(frozen=True)
+class PaneSketch:
+    """What a partition knows of one pane for one task; the sketch must not change any more.
+
+    On its way to another process it is pickled once. The engine asks twice, for the length and
+    for the bytes, and a task and the rules that read it send the same sketch.
+    """
 
     pane: int
     packets: int
     sketch: Sketch
     sampling: Sampling = UNSAMPLED
+
+    @cached_property
+    def _pickled(self) -> bytes:
+        return pickle.dumps((self.pane, self.packets, self.sketch, self.sampling))
+
+    def __reduce__(self) -> tuple[Callable[[bytes], PaneSketch], tuple[bytes]]:
+        return _unpickled, (self._pickled,)
+
+
+def _unpickled(data: bytes) -> PaneSketch:
+    fields: tuple[Any, ...] = pickle.loads(data)  # noqa: S301 - from a process of the same job
+    return PaneSketch(*fields)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def measure(packets_per_second: float, duration_s: int = 40) -> list[tuple[str, 
             horizons_ns=settings.window.horizons_ns,
             partitions=["bench/0"],
             detection=Detection(rules),
+            recovers=False,
         )
         began_s = time.monotonic()
         cli_main(flow, workers_per_process=1, epoch_interval=timedelta(seconds=10))

@@ -63,7 +63,7 @@ with Store.open("chdb:data") as store:
         LogSource({"0": partition}), UnitSink(store, counts),
         ResultSink(store, Context(networks.names)), AlertSink(store),
         tasks=tasks, horizons_ns=(2 * 10**9, 60 * 10**9, 600 * 10**9), partitions=["flood/0"],
-        detection=Detection(rules))
+        detection=Detection(rules), recovers=False)
     cli_main(flow, workers_per_process=1, epoch_interval=timedelta(seconds=10))
 peak = peak_bytes()
 print(json.dumps({"peak_bytes": peak, "max_flows": config.max_flows, "packets": counts.packets}))

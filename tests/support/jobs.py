@@ -183,6 +183,7 @@ def run_flow(
         horizons_ns=horizons_ns,
         partitions=[f"{topic}/{name}" for name in partitions],
         detection=Detection(),
+        recovers=False,
     )
     cli_main(flow, workers_per_process=workers, epoch_interval=timedelta(seconds=10))
     return counts

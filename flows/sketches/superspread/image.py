@@ -15,6 +15,7 @@ import struct
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from flows.errors import SketchError
 from flows.kernels.superspread_candidates import THRESHOLD
@@ -38,9 +39,9 @@ def write(words: int, memory_bytes: int, seed: int, pairs: Pairs, pool: Pool | N
     else:
         count = pool.settle()
         keys, lowest = pool.keys[:count], pool.lowest[:count]
-        order = np.lexsort((*keys.T[::-1], lowest))
+        order = _order(keys, lowest)
         columns = [lowest[order].astype("<u4"), keys[order].astype("<u8")]
-        used = np.flatnonzero(pool.pool)
+        used = np.flatnonzero(pool.pool != 0)  # of booleans: four times as fast
         sparse = 12 * len(used) < pool.pool.nbytes
         if sparse:
             columns += [used.astype("<u4"), pool.pool[used].astype("<u8")]
@@ -90,6 +91,18 @@ def read(data: bytes) -> tuple[int, int, int, Pairs, Pool | None]:
             raise SketchError(msg)
         pool.pool[used] = np.frombuffer(body[middle:], "<u8")
     return words, memory_bytes, seed, no_pairs(words), pool
+
+
+def _order(keys: U64, lowest: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+    """Rows by order, then key. Few share an order, so the keys are seldom looked at."""
+    rows = np.argsort(lowest)
+    ordered = lowest[rows]
+    tied = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(tied):
+        same = np.unique(np.concatenate((tied, tied + 1)))
+        among = rows[same]
+        rows[same] = among[np.lexsort((*keys[among].T[::-1], lowest[among]))]
+    return rows
 
 
 def _words(data: memoryview, words: int) -> U64:

@@ -6,8 +6,6 @@ in the state that the same pairs would have left if they had been fed to it from
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from flows.errors import SketchError
@@ -222,9 +220,6 @@ class SuperSpread:
         sketch = cls(words, memory_bytes, seed)
         sketch._pairs, sketch._pool = pairs, pool
         return sketch
-
-    def __reduce__(self) -> tuple[Callable[[bytes], SuperSpread], tuple[bytes]]:
-        return SuperSpread.from_bytes, (self.to_bytes(),)
 
     def _settings(self) -> tuple[int, int, int]:
         return self.words, self.budget_bytes, self.seed

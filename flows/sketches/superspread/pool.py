@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -122,6 +123,17 @@ class Pool:
         for name in ("pool", "keys", "lowest", "slots", "state"):
             setattr(twin, name, getattr(self, name).copy())
         return twin
+
+    def __reduce__(self) -> tuple[Callable[..., Pool], tuple[Any, ...]]:
+        """For another process, which goes on with it: as it is, but for what isn't used yet."""
+        count = int(self.state[table.COUNT])
+        used = np.flatnonzero(self.pool != 0)  # of booleans: four times as fast
+        rows: U32 | None = None
+        if 12 * len(used) < self.pool.nbytes:
+            rows = used.astype(np.uint32)
+        words = self.pool if rows is None else self.pool[rows]
+        parts = self.keys[:count], self.lowest[:count], self.slots, self.state, rows, words
+        return _unpickled, (self.shape, self.seed, *parts)
 
     def settle(self) -> int:
         """Bring the table to the form that depends on the pairs only; returns its length."""
@@ -244,6 +256,20 @@ class Pool:
             self.keys, self.lowest, self.slots, self.state,
             np.uint64(self.seed), self.shape.kept,
         )  # fmt: skip
+
+
+def _unpickled(
+    shape: Shape, seed: int, keys: U64, lowest: U32, slots: Any, state: U64, rows: Any, words: U64
+) -> Pool:
+    pool = Pool(keys.shape[1], shape, seed)
+    pool.keys[: len(keys)] = keys
+    pool.lowest[: len(lowest)] = lowest
+    pool.slots, pool.state = slots, state
+    if rows is None:
+        pool.pool = words
+    else:
+        pool.pool[rows] = words
+    return pool
 
 
 def _nth_largest(values: F64, n: int) -> float:

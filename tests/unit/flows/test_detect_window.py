@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -164,7 +165,7 @@ def test_all_kinds_of_sketches_survive_a_snapshot() -> None:
     windows = OpenWindows(10 * SECOND, ("t/0",))
     list(windows.add(DetectUpdate("t/0", 1, 2 * SECOND, PANE_NS, panes)))
     windows = OpenWindows(10 * SECOND, ("t/0",), windows.snapshot())
-    later = {key: [each._replace(pane=1) for each in found] for key, found in panes.items()}
+    later = {key: [replace(each, pane=1) for each in found] for key, found in panes.items()}
     (view,) = windows.add(DetectUpdate("t/0", 2, 4 * SECOND, PANE_NS, later))
     assert view.merged["d"].estimate().value == 1  # type: ignore[union-attr]
     assert view.merged["f"].total_packets == 14  # type: ignore[union-attr]

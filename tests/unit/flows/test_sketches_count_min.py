@@ -107,9 +107,11 @@ def test_merging_is_counting_together():
 @pytest.mark.parametrize(
     "twin", [CountMin.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))]
 )
-def test_copies_are_equal_and_independent(twin):
-    """A change to a copy is not a change to the original."""
+@pytest.mark.parametrize("scale", [1, 10**9])
+def test_copies_are_equal_and_independent(twin, scale):
+    """A change to a copy is not a change to the original, whether sums fit 32 bits or not."""
     items, weights = stream()
+    weights = weights * np.uint64(scale)
     original = counts_of(items, weights)
     before = original.to_bytes()
     other = twin(original)

@@ -35,11 +35,11 @@ def by_pane(units: list[Unit], task: Task, tenant: str = "t") -> dict[int, Any]:
     """The sketches of each pane, merged over the units."""
     out: dict[int, Any] = {}
     for unit in units:
-        for pane, _, sketch, _ in unit.sketches.get((tenant, task.name), ()):
-            if pane in out:
-                out[pane].merge(sketch)
+        for each in unit.sketches.get((tenant, task.name), ()):
+            if each.pane in out:
+                out[each.pane].merge(each.sketch)
             else:
-                out[pane] = sketch.copy()
+                out[each.pane] = each.sketch.copy()
     return out
 
 
@@ -93,9 +93,9 @@ def test_tenants_do_not_see_each_other() -> None:
         truth = naive_sums(own, PORTS.key.names, 2 * SECOND)
         found = by_pane(units, PORTS, tenant)
         assert {p * 2 * SECOND: sums_of(s) for p, s in found.items()} == truth
-        for pane, fed, *_ in units[0].sketches[tenant, PORTS.name]:
-            mine_there = own["packets"][own["ts_ns"] // (2 * SECOND) == pane]
-            assert fed == mine_there.sum()
+        for each in units[0].sketches[tenant, PORTS.name]:
+            mine_there = own["packets"][own["ts_ns"] // (2 * SECOND) == each.pane]
+            assert each.packets == mine_there.sum()
 
 
 def test_panes_are_given_in_order_of_time() -> None:

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.sketches.distinct import Distinct
+from flows.sketches.superspread import SuperSpread
+from flows.sketches.superspread.pool import Pool
 from flows.windows.fields import FieldList
 from flows.windows.horizons import HorizonMerger, WindowResult
 from flows.windows.partition import WindowConfig
@@ -20,6 +22,7 @@ from flows.windows.tasks import PaneSketch, Task
 from flows.windows.tenants import TenantHorizons, UnitUpdate
 from flows.windows.unit import END_OF_TIME_NS, Unit
 from probe.synthetic import Traffic
+from schemas.hashing import hash_words
 from schemas.record import PACKET, Packets
 from tests.support.horizons import OneTenant, update_of
 from tests.support.jobs import (
@@ -431,3 +434,19 @@ def test_tenants_survive_a_snapshot() -> None:
     assert told(restored.apply(following)) == told(horizons.apply(following))
     with pytest.raises(ValueError, match="version 99"):
         TenantHorizons((PANE_NS,), ["a"], (99, *state[1:]))
+
+
+def test_a_pane_is_pickled_once_for_all_who_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the engine pickles a pane's sketch, its arrays are written out once."""
+    written = []
+    real = Pool.__reduce__
+    monkeypatch.setattr(Pool, "__reduce__", lambda pool: written.append(pool) or real(pool))
+    keys = np.arange(5000, dtype=np.uint64).reshape(-1, 1)
+    spread = SuperSpread(1)
+    spread.update(keys, hash_words(keys), hash_words(keys, 7))
+    pane = PaneSketch(3, 5000, spread)
+    images = [pickle.dumps([pane]), pickle.dumps({"another": pane})]
+    assert len(written) == 1
+    (first,), second = pickle.loads(images[0]), pickle.loads(images[1])["another"]
+    assert (first.pane, first.packets, first.sampling) == (3, 5000, pane.sampling)
+    assert first.sketch.to_bytes() == second.sketch.to_bytes() == spread.to_bytes()
