@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -166,26 +165,6 @@ def test_migration_cut_short_is_made_good(tmp_path: Path, part: int) -> None:
         assert (store.run("SHOW TABLES"), store.run("SHOW FUNCTIONS LIKE '%_text'")) == expected
         versions = store.run("SELECT version FROM schema_migrations ORDER BY version").split()
         assert versions == [str(m.version) for m in migrate.migrations()]
-
-
-def test_kill_inside_a_migration_is_made_good(tmp_path: Path) -> None:
-    """A process killed between two statements leaves a store that the next start mends."""
-    code = """
-import os, signal, sys
-from flows.storage import migrate
-from flows.storage.store import Store
-store = Store.open("chdb:" + sys.argv[1], migrated=False)
-def after(statement):
-    if "flows_1m_feed" in statement:
-        os.kill(os.getpid(), signal.SIGKILL)
-migrate.migrate(store, after=after)
-"""
-    process = python(code, tmp_path)
-    assert process.wait(60) == -signal.SIGKILL
-    process.communicate()
-    with Store.open(f"chdb:{tmp_path}") as store:
-        store.insert("flows", some_flows(1), "t")
-        assert len(set(sums(store))) == 1
 
 
 EDGES = {
