@@ -14,6 +14,9 @@ HOUR_LACKS: Final = MINUTE_LACKS | {"dst_port"}
 """Columns of ``flows`` that ``flows_1h`` doesn't have."""
 
 _ROLLUPS: Final = (("flows_1h", 3600, HOUR_LACKS), ("flows_1m", 60, MINUTE_LACKS))
+_LONG_S: Final = ((4 * 86_400, 3600), (6 * 3600, 60))
+"""A span longer than the first may as well begin and end with windows of the second, s."""
+
 _STEPS_S: Final = (2, 10, 30, 60, 300, 900, 3600, 4 * 3600, 86_400)
 _MOST_BUCKETS: Final = 100
 
@@ -74,6 +77,21 @@ def step_s(span: Span) -> int:
     """Length of the buckets for a span, so that there are at most some hundred; s."""
     length_s = ((span.end_ms or 0) - (span.start_ms or 0)) / 1000
     return next((s for s in _STEPS_S if s * _MOST_BUCKETS >= length_s), _STEPS_S[-1])
+
+
+def widened(start_ms: int, end_ms: int) -> tuple[int, int]:
+    """A span whose ends may move apart a little, so that a rollup can answer when it is long.
+
+    Args:
+        start_ms: Unix time.
+        end_ms: Unix time.
+
+    Returns:
+        The same for some hours, else from a whole minute to another, for days a whole hour; ms.
+    """
+    length_s = (end_ms - start_ms) / 1000
+    grain_ms = next((1000 * grain_s for long_s, grain_s in _LONG_S if length_s > long_s), 1)
+    return start_ms - start_ms % grain_ms, end_ms + -end_ms % grain_ms
 
 
 def since(time_ms: int, now_ms: int) -> int:

@@ -17,18 +17,19 @@ from flows.enrich.ask.query import (
     is_host,
     table_of,
     touches,
-    whole,
     within,
 )
 from flows.enrich.ask.scope import DAY_MS, Scope, time_text
 from flows.storage import selects
 from flows.storage.embedded import quote
+from flows.storage.resolution import widened
 
 Limit = Annotated[int, Field(ge=1, le=MOST_ROWS)]
 ANY_HOST: Final = "Address or network that the flows come from or go to; empty: any"
 
 _BUCKETS_S: Final = (2, 10, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400)
 _MOST_BUCKETS: Final = 48
+_HOUR_MS: Final = 3_600_000
 _KEYS: Final[Mapping[str, str]] = {
     "source": "ip_text(src_addr) AS source",
     "destination": "ip_text(dst_addr) AS destination",
@@ -86,13 +87,10 @@ class TrafficOverTime(Spanned):
 
     def statements(self, scope: Scope) -> Sequence[Statement]:
         """See ``Query``."""
-        table, since, until = self.place(scope, ports=False)
-        least_s = {"flows": 0, "flows_1m": 60, "flows_1h": 3600}[table]
+        since, until = widened(*self.span_ms(scope))
         length_s = (until - since) / 1000
-        step_s = next(
-            (s for s in _BUCKETS_S if s >= least_s and length_s / s <= _MOST_BUCKETS),
-            _BUCKETS_S[-1],
-        )
+        step_s = next((s for s in _BUCKETS_S if length_s / s <= _MOST_BUCKETS), _BUCKETS_S[-1])
+        table = table_of(since, until, step_s=step_s)
         where = within(scope, since, until)
         sums = "sum(packets) AS packets, sum(bytes) AS bytes"
         if self.host:
@@ -185,7 +183,7 @@ class Baseline(Spanned):
             for number, (name, shift) in enumerate(shifts.items())
         ]
         compared = f"SELECT * EXCEPT place FROM ({' UNION ALL '.join(parts)}) ORDER BY place"
-        hour, _ = whole(since, since, "flows_1h")
+        hour = since - since % _HOUR_MS
         week = within(scope, hour - 7 * DAY_MS, hour)
         usual = (
             "SELECT count() AS hours, round(quantileExact(0.5)(b)) AS median_bytes_per_hour, "
@@ -208,10 +206,10 @@ class DistinctPeers(Spanned):
     def statements(self, scope: Scope) -> Sequence[Statement]:
         """See ``Query``."""
         since, until = self.span_ms(scope)
-        before = self.before_hours * 3_600_000
-        table = table_of(until - since + before, ports=False)
-        since, until = whole(since, until, table)
-        where = f"{within(scope, since - before, until)} AND {touches(self.host)}"
+        before = self.before_hours * _HOUR_MS
+        first, until = widened(since - before, until)
+        since, table = first + before, table_of(first, until)
+        where = f"{within(scope, first, until)} AND {touches(self.host)}"
         now = f"window_start >= fromUnixTimestamp64Milli({since}, 'UTC')"
         peers = (
             f"SELECT ip_text(if({is_host('src_addr', self.host)}, dst_addr, src_addr)) AS peer, "

@@ -12,15 +12,12 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from flows.enrich.ask.scope import DAY_MS, Scope
-from flows.storage import flow_rows
+from flows.storage import flow_rows, resolution
 from flows.storage.embedded import quote
+from flows.storage.resolution import Span
 
 MOST_ROWS: Final = 30
 """Rows of one statement that the model is given."""
-
-_HOUR_MS: Final = 3_600_000
-_RAW_MS: Final = 6 * _HOUR_MS
-_MINUTES_MS: Final = 4 * DAY_MS
 
 
 def _host(value: Any) -> str:
@@ -107,10 +104,9 @@ class Spanned(Query):
         return min(since, until - 1000), until
 
     def place(self, scope: Scope, *, ports: bool = True) -> tuple[str, int, int]:
-        """Where to look: flows or the roll-up that has few rows, and the time in its buckets."""
-        since, until = self.span_ms(scope)
-        table = table_of(until - since, ports=ports)
-        return table, *whole(since, until, table)
+        """Where to look: flows or the roll-up that has few rows, and the time in its windows."""
+        since, until = resolution.widened(*self.span_ms(scope))
+        return table_of(since, until, ports=ports), since, until
 
 
 def within(scope: Scope, since_ms: int, until_ms: int) -> str:
@@ -118,17 +114,19 @@ def within(scope: Scope, since_ms: int, until_ms: int) -> str:
     return flow_rows.in_window(scope.tenant, since_ms * 10**6, until_ms * 10**6)
 
 
-def whole(since_ms: int, until_ms: int, table: str) -> tuple[int, int]:
-    """A time widened to whole buckets of a roll-up."""
-    size_ms = {"flows_1m": 60_000, "flows_1h": _HOUR_MS}.get(table, 1)
-    return since_ms - since_ms % size_ms, until_ms + -until_ms % size_ms
+def table_of(
+    since_ms: int, until_ms: int, *, ports: bool = False, step_s: int | None = None
+) -> str:
+    """Which of the tables of flows answers for a time.
 
-
-def table_of(length_ms: int, *, ports: bool = True) -> str:
-    """Which of the tables of flows answers for so long a time."""
-    if length_ms <= _RAW_MS:
-        return "flows"
-    return "flows_1m" if ports or length_ms <= _MINUTES_MS else "flows_1h"
+    Args:
+        since_ms: begin, Unix ms.
+        until_ms: end, Unix ms.
+        ports: whether ports of destinations are asked for.
+        step_s: length of the steps of a series, s; None for sums over all of the time.
+    """
+    words = ("dst_port",) if ports else ()
+    return resolution.table_for(words, Span(since_ms, until_ms), step_s)
 
 
 def is_host(column: str, host: str) -> str:

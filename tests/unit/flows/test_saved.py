@@ -6,7 +6,7 @@ import pytest
 
 from flows.errors import UsageError
 from flows.storage.migrate import migrations
-from flows.storage.resolution import Span, since, step_s, table_for
+from flows.storage.resolution import Span, since, step_s, table_for, widened
 from flows.storage.saved import parse, saved
 from flows.storage.saved_sql import Asked, statement
 
@@ -110,6 +110,19 @@ def test_the_coarsest_table_that_can_answer(
 ) -> None:
     """Columns, ends of the span and length of buckets decide."""
     assert table_for(words, span, grain_s) == table
+
+
+@pytest.mark.parametrize(
+    ("hours", "grain_ms", "table"),
+    [(6, 1, "flows"), (7, 60_000, "flows_1m"), (96, 60_000, "flows_1m"), (97, HOUR_MS, "flows_1h")],
+)
+def test_long_spans_are_widened_to_a_rollup(hours: int, grain_ms: int, table: str) -> None:
+    """From some hours on both ends move apart to windows of a rollup, which then answers."""
+    start = 471_000 * HOUR_MS + 61_001
+    end = start + hours * HOUR_MS
+    first, last = widened(start, end)
+    assert (first, last) == (start - start % grain_ms, end + -end % grain_ms)
+    assert table_for(set(), Span(first, last), None) == table
 
 
 def test_steps_follow_the_span() -> None:
