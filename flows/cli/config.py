@@ -36,15 +36,19 @@ def show(origin: bool) -> None:
 def check() -> None:
     """Check file and environment; one line for each problem, exit code 2.
 
+    Rules are made as a job would make them, also of detectors of other packages.
+
     \b
     Examples:
       netspectra config check
       NETSPECTRA_WINDOW__PANE=5s netspectra config check
     """  # noqa: D301 - click reads the backslash
     from flows import settings
+    from flows.detect import registry
     from flows.settings.problems import hide_password
 
     loaded, origins = settings.load_with_origins()
+    registry.rules(loaded)
     store = hide_password(loaded.store)
     places = sorted({origin.place or "the environment" for origin in origins.values()
                      if origin.kind in ("file", "env")})  # fmt: skip

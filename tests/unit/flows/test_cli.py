@@ -126,6 +126,30 @@ def test_config_show_is_a_settings_file(
     assert "values from netspectra.yaml; source demo" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            "detectors: {plugins: {nobodys: {threshold: 1}}}",
+            "netspectra: detectors.plugins.nobodys: there is no detector nobodys; ",
+        ),
+        (
+            "rules: [{name: x, detector: host_scan, threshold: 9, with: {colour: red}}]",
+            "netspectra: rules: x: colour is not known there; ",
+        ),
+    ],
+)
+def test_config_check_makes_the_rules(
+    settings: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a job would refuse at its start when it makes the rules is known before, in a line."""
+    Path("netspectra.yaml").write_text(settings)
+    assert main(["config", "check"]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert shown.err.startswith(line)
+
+
 def test_version_option_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`netspectra --version` prints our version alone."""
     assert main(["--version"]) == 0
