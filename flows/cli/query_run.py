@@ -10,7 +10,7 @@ import click
 
 from flows.cli import answer, options
 from flows.cli.text import time_text
-from flows.storage import resolution
+from flows.storage import dropped, resolution
 from flows.storage.embedded import Limits
 from flows.storage.resolution import Span
 from flows.storage.saved import SavedQuery
@@ -51,7 +51,10 @@ def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
             return
         found = answer.ask(reader, sql)
         nothing = "" if found.rows or given["form"] != "table" else _nothing(_traffic(reader))
+        missing = dropped.told(reader.query, dropped.read_by(sql), span, given["tenant"])
     answer.show(found, given["form"], nothing)
+    if missing:
+        click.echo(missing, err=True)
 
 
 def span_of(given: Mapping[str, Any]) -> Span:

@@ -72,11 +72,13 @@ def write(
     from flows.report import page
     from flows.report.questions import Questions
 
-    found = Questions(query, wanted).answers() if start_ns < end_ns else None
+    questions = Questions(query, wanted)
+    found = questions.answers() if start_ns < end_ns else None
     if found is None:
+        missing = f" ({line})" if (line := questions.dropped()) else ""
         has = f"{time_text(stored.start_ns)} to {time_text(stored.end_ns)} UTC"
         such = f" where {where}" if where else ""
-        msg = f"no traffic{such} in that time; tenant {stored.tenant} has some from {has}"
+        msg = f"no traffic{such} in that time{missing}; tenant {stored.tenant} has some from {has}"
         raise StoreError(msg)
     few = ", ".join(found.probes) if len(found.probes) <= _NAMED_PROBES else ""
     heading = title or (f"Traffic seen by {few}" if few else f"Traffic of tenant {stored.tenant}")
@@ -85,6 +87,8 @@ def write(
     alerts = f"{found.alert_count:,} alert{'' if found.alert_count == 1 else 's'}"
     size = f"{len(text.encode()) / 1000:,.0f} kB"
     click.echo(f"{output}: {found.sums.packets:,} packets, {alerts}, {size}")
+    if found.dropped:
+        click.echo(found.dropped, err=True)
 
 
 def _replace(output: Path, text: str) -> None:

@@ -17,7 +17,8 @@ import pyarrow as pa
 from flows import findings
 from flows.findings import IS_IP, Hop, Ledger, Ranked
 from flows.report.scope import Scope
-from flows.storage import alerts
+from flows.storage import alerts, dropped
+from flows.storage.resolution import Span
 
 Query = Callable[[str], pa.Table]
 Counts = npt.NDArray[np.int64]
@@ -43,6 +44,7 @@ CLASSES: Final = ("TCP", "UDP", "ICMP", "other IP", "not IP")
 _CLASS: Final = (
     f"multiIf(NOT ({IS_IP}), 5, ip_proto = 6, 1, ip_proto = 17, 2, ip_proto IN (1, 58), 3, 4)"
 )
+_ASKED: Final = ("flows", "spreaders_log", "distinct_counts_log")
 _ANY_STATUS: Final = ("pending", "firing", "resolved", "muted")
 
 # Lengths of a step that people read easily, s.
@@ -152,6 +154,8 @@ class Answers:
     other_alerts: list[Row]
     alert_count: int
     probes: list[str]
+    dropped: str = ""
+    """What retention has dropped of it, in a line; empty for nothing."""
 
     @property
     def ledger(self) -> Ledger:
@@ -200,7 +204,13 @@ class Questions:
             other_alerts=others,
             alert_count=count,
             probes=probes,
+            dropped=self.dropped(),
         )
+
+    def dropped(self) -> str:
+        """What retention has dropped of the traffic and of estimates, in a line."""
+        span = Span(self._scope.start_ns // _MS, -(-self._scope.end_ns // _MS))
+        return dropped.told(self._query, _ASKED, span, self._scope.tenant)
 
     def _sums(self) -> Sums:
         where = self._scope.flows

@@ -125,6 +125,14 @@ def _mix(found: Answers) -> Iterator[str]:
 
 def completeness(found: Answers) -> tuple[Mood, str, str]:
     """How complete the numbers are: how good that is, in a word, and in sentences."""
+    mood, word, text = _by_ledger(found)
+    if not found.dropped:
+        return mood, word, text
+    text = f"{text} Retention has {found.dropped}."
+    return ("warn", "partly dropped", text) if mood == "good" else (mood, word, text)
+
+
+def _by_ledger(found: Answers) -> tuple[Mood, str, str]:
     ledger = found.ledger
     dropped: dict[str, int] = {}
     for hop in found.hops:
