@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import signal
@@ -95,9 +96,11 @@ class Job:
         self._logs: list[PacketLog] = []
         self._accumulators: list[PartitionAccumulator] = []
         open_input = find(settings)
-        self.store = Store.open(settings.store)
-        self._space = space.watch(self.store, settings.storage)
-        try:
+        with contextlib.ExitStack() as opened:
+            self.store = opened.enter_context(Store.open(settings.store))
+            measured = settings.metrics.port is not None
+            self._space = space.watch(self.store, settings.storage, measured=measured)
+            opened.callback(self._space.close)
             self._input = open_input(self.store)
             resumes = settings.source_kind == "kafka"
             self._detection = DetectionRun(
@@ -105,10 +108,7 @@ class Job:
             )
             self._fed = self._detection.tasks(self._tasks)
             self._metrics = MetricsServer(settings.metrics, self.readings)
-        except BaseException:
-            self._space.close()
-            self.store.close()
-            raise
+            self._close_store = opened.pop_all().close
         self._reporter = threading.Thread(target=self._report, daemon=True, name="progress")
         self._done = threading.Event()
         self._started = time.monotonic()
@@ -164,14 +164,14 @@ class Job:
         self._done.set()
         self._metrics.close()
         self._detection.close()
-        self._space.close()
-        self.store.close()
+        self._close_store()
 
     def readings(self) -> Readings:
         """What this run has counted so far, for its metrics."""
         # Partitions open one after the other: there may be a name without the rest yet.
         named = list(zip(self._opened, self._logs, self._accumulators, strict=False))
         counts, notified = self.counts, self._detection.notified
+        kept = self._space.manager
         return Readings(
             read={name: log.progress.packets for name, log, _ in named},
             event_time_s={
@@ -184,6 +184,7 @@ class Job:
             stored_units=counts.units,
             skipped_units=counts.skipped_units,
             missing=dict(counts.missing),
+            absences={k: n for _, log, _ in named for k, n in log.absences.items()},
             open_packets=sum(accumulator.open_packets for _, _, accumulator in named),
             notifications={
                 (name, outcome): getattr(each, outcome)
@@ -192,6 +193,11 @@ class Job:
             },
             notifications_pending={name: each.pending for name, each in notified.items()},
             explanations=dict(self._detection.explained),
+            used_bytes=kept.used_bytes,
+            oldest_s=kept.oldest_s,
+            dropped_partitions=kept.dropped_partitions,
+            dropped_rows=kept.dropped_rows,
+            dropped_bytes=kept.dropped_bytes,
         )
 
     def finish(self, *, show_summary: bool) -> int:
@@ -210,8 +216,7 @@ class Job:
             self._control.fail(error)
         finally:
             self._detection.close()
-            self._space.close()
-            self.store.close()
+            self._close_store()
         if self._control.failure is not None:
             return logs.report(self._control.failure)
         lines = self._shortfalls()

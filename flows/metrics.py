@@ -35,9 +35,15 @@ class Readings:
         skipped_units: that were stored already.
         missing: packets by reason.
         open_packets: in panes that are not closed.
+        absences: times that an interface went away or down, by its name.
         notifications: alerts by notifier and what became of them.
         notifications_pending: alerts that wait, by notifier.
         explanations: alerts by how their explanation ended.
+        used_bytes: of the store on disk; 0 before the first look at it.
+        oldest_s: start of the oldest pane of ``flows``, Unix s; 0 for none.
+        dropped_partitions: that retention has dropped in this run.
+        dropped_rows: rows in them.
+        dropped_bytes: what they took on disk.
     """
 
     read: Mapping[str, int] = field(default_factory=dict)
@@ -48,9 +54,15 @@ class Readings:
     skipped_units: int = 0
     missing: Mapping[str, int] = field(default_factory=dict)
     open_packets: int = 0
+    absences: Mapping[str, int] = field(default_factory=dict)
     notifications: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     notifications_pending: Mapping[str, int] = field(default_factory=dict)
     explanations: Mapping[str, int] = field(default_factory=dict)
+    used_bytes: int = 0
+    oldest_s: int = 0
+    dropped_partitions: int = 0
+    dropped_rows: int = 0
+    dropped_bytes: int = 0
 
 
 class _Readout(Collector):
@@ -76,6 +88,12 @@ class _Readout(Collector):
         yield _counter("packets_missing", "Packets known to be lost", _one(now.missing), "reason")
         yield _gauge("open_packets", "Packets in panes not closed yet", {(): now.open_packets})
         yield _counter(
+            "interface_absences",
+            "Times that an interface went away or down",
+            _one(now.absences),
+            "interface",
+        )
+        yield _counter(
             "notifications",
             "Alerts by what became of them",
             now.notifications,
@@ -90,6 +108,20 @@ class _Readout(Collector):
         )
         yield _counter(
             "explanations", "Alerts by how explaining ended", _one(now.explanations), "outcome"
+        )
+        yield from _space(now)
+
+
+def _space(now: Readings) -> Iterator[Metric]:
+    """What the store takes, and what had to go."""
+    if now.used_bytes:
+        yield _gauge("store_bytes", "What the store takes on disk", {(): now.used_bytes})
+    if now.oldest_s:
+        yield _gauge("store_oldest_seconds", "Oldest pane of flows, Unix s", {(): now.oldest_s})
+    for what in ("partitions", "rows", "bytes"):
+        count = getattr(now, f"dropped_{what}")
+        yield _counter(
+            f"store_dropped_{what}", f"{what.title()} dropped to save space", {(): count}
         )
 
 

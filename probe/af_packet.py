@@ -7,6 +7,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 SOL_PACKET: Final = 263
@@ -23,6 +24,9 @@ RETURN: Final = 0x06
 
 _SO_ATTACH_FILTER: Final = 26
 _SIOCGIFHWADDR: Final = 0x8927
+_SIOCGIFFLAGS: Final = 0x8913
+_UP_AND_RUNNING: Final = 0x01 | 0x40
+"""Switched on, and with something at the other end (``linux/if.h``)."""
 
 Instruction = tuple[int, int, int, int]
 """Of classic BPF: ``(code, jump if true, jump if false, operand)``."""
@@ -46,3 +50,29 @@ def device_type(interface: str) -> int:
         request = struct.pack("16s24x", interface.encode())
         answer = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, request)
     return int(struct.unpack_from("H", answer, 16)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceState:
+    """An interface that is there.
+
+    Attributes:
+        number: its index; another interface of the same name has another one.
+        up: whether packets can pass.
+    """
+
+    number: int
+    up: bool
+
+
+def interface_state(interface: str) -> InterfaceState | None:
+    """How an interface of this thread's network namespace is; None where there is none."""
+    try:
+        number = socket.if_nametoindex(interface)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
+            request = struct.pack("16s24x", interface.encode())
+            answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
+    except OSError:
+        return None
+    (flags,) = struct.unpack_from("H", answer, 16)
+    return InterfaceState(number, flags & _UP_AND_RUNNING == _UP_AND_RUNNING)

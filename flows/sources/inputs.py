@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from flows import logs
 from flows.errors import UsageError
 from flows.settings import Settings
 from flows.sources.logs import CaptureLog, DemoLog, PacketLog
@@ -126,9 +127,9 @@ def _interfaces(settings: Settings) -> Opener:
     from flows.sources.live_options import options
     from flows.windows.receiver import INGRESS_ONLY
     from flows.windows.unit import Stream
-    from probe.choose import open_capture
+    from probe.steady import SteadyCapture
 
-    capture = open_capture(options(settings))
+    capture = SteadyCapture(options(settings), logs.get("capture").warning)
     for line in capture.choices:
         print(f"netspectra: {line}", file=sys.stderr)
     several = len(capture.interfaces) > 1 and settings.window.count == "auto"
@@ -144,7 +145,7 @@ def _interfaces(settings: Settings) -> Opener:
         directions=INGRESS_ONLY if several else None,
     )
     topic = f"interface:{settings.source_target}:{time.time_ns():x}"
-    log = InterfaceLog(capture, stream)
+    log = InterfaceLog(capture, stream, capture.absences)
     return lambda store: Input.single(topic, log, (probe,))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -19,6 +21,7 @@ READ_PACKETS: Final = 65_536
 
 _COUNT_EVERY_S: Final = 0.2
 _SOURCE: Final = "interface"
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class InterfaceLog(PacketLog):
@@ -30,9 +33,12 @@ class InterfaceLog(PacketLog):
     Args:
         capture: attached already.
         stream: whose packets they are.
+        absences: how often each interface went away or down, kept up to date by the capture.
     """
 
-    def __init__(self, capture: LiveCapture, stream: Stream) -> None:
+    def __init__(
+        self, capture: LiveCapture, stream: Stream, absences: Mapping[str, int] = _NONE
+    ) -> None:
         self._capture = capture
         self._stream = stream
         self._number = 0
@@ -40,6 +46,7 @@ class InterfaceLog(PacketLog):
         self._totals = CaptureTotals()
         self._counted_s = 0.0
         self._detached = False
+        self.absences = absences
         self.progress = LogProgress()
         self.faults: list[str] = []
         self.waiting = False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import numpy as np
@@ -43,6 +44,7 @@ class PacketLog(Protocol):
         offset: of the last message read; None where messages are just numbered from 0.
         last_unit: offset of the last unit that an earlier run gave out; -1 for none.
         kept: whether the next run goes on where this one stops.
+        absences: how often each interface went away or down, where there are any.
     """
 
     progress: LogProgress
@@ -51,6 +53,7 @@ class PacketLog(Protocol):
     offset: int | None = None
     last_unit: int = -1
     kept: bool = False
+    absences: Mapping[str, int] = MappingProxyType({})
 
     def open(self, accumulator: PartitionAccumulator) -> None:
         """Register the streams."""

@@ -96,6 +96,8 @@ class SpaceManager:
     Attributes:
         store: which.
         limits: what it may hold.
+        used_bytes: what it took on disk at the last look, all tables together.
+        oldest_s: start of the oldest pane of ``flows`` at the last look, Unix s; 0 for none.
         dropped_partitions: how many were dropped.
         dropped_rows: rows in them.
         dropped_bytes: what they took on disk.
@@ -103,6 +105,8 @@ class SpaceManager:
 
     store: Store
     limits: Limits
+    used_bytes: int = 0
+    oldest_s: int = 0
     dropped_partitions: int = 0
     dropped_rows: int = 0
     dropped_bytes: int = 0
@@ -120,8 +124,12 @@ class SpaceManager:
         Raises:
             StoreError: a statement failed.
         """
-        now_s = time.time() if now_s is None else now_s
         self._finish()
+        self._drop_too_much(time.time() if now_s is None else now_s)
+        self.used_bytes = self._used()
+        self.oldest_s = int(self.store.run("SELECT toUnixTimestamp(min(window_start)) FROM flows"))
+
+    def _drop_too_much(self, now_s: float) -> None:
         found = sorted(self._droppable(), key=lambda p: (-p.age_s(now_s), p.partition_id, p.table))
         max_age_s, max_bytes = self.limits.max_age_s, self.limits.max_bytes
         used = self._used() if max_bytes is not None else 0
@@ -223,16 +231,19 @@ class SpaceWatch:
     """Lets a manager look now, again and again, and once more at the end, in a thread.
 
     Args:
-        manager: who looks; without limits nobody does.
+        manager: who looks.
         every_s: how often, s.
+        idle: nobody has to look.
     """
 
-    def __init__(self, manager: SpaceManager, every_s: float = LOOK_S) -> None:
+    def __init__(
+        self, manager: SpaceManager, every_s: float = LOOK_S, *, idle: bool = False
+    ) -> None:
         self.manager = manager
         self._every_s = every_s
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-        if manager.limits != Limits():
+        if not idle:
             self._thread = threading.Thread(target=self._run, daemon=True, name="space")
             self._thread.start()
 
@@ -256,8 +267,15 @@ class SpaceWatch:
             self._thread.join()
 
 
-def watch(store: Store, settings: Storage) -> SpaceWatch:
-    """Watch a store as the settings say."""
+def watch(store: Store, settings: Storage, *, measured: bool = False) -> SpaceWatch:
+    """Watch a store as the settings say.
+
+    Args:
+        store: open.
+        settings: its limits.
+        measured: look also where there are none, for somebody asks how large it is.
+    """
     max_age = settings.max_age
     limits = Limits(settings.max_bytes, max_age.total_seconds() if max_age else None)
-    return SpaceWatch(SpaceManager(store, limits))
+    idle = limits == Limits() and not measured
+    return SpaceWatch(SpaceManager(store, limits), idle=idle)

@@ -28,7 +28,10 @@ def test_a_job_tells_what_it_has_stored(tmp_path: Path, port: int) -> None:
     try:
         deadline_s = time.monotonic() + PATIENCE_S
         found: dict[tuple[str, tuple[str, ...]], float] = {}
-        while not found.get(("netspectra_packets_stored_total", ())):
+        while not (
+            found.get(("netspectra_packets_stored_total", ()))
+            and found.get(("netspectra_store_bytes", ()))
+        ):
             assert time.monotonic() < deadline_s, found
             assert job.poll() is None, job.communicate()
             try:

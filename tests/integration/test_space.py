@@ -12,6 +12,8 @@ import structlog
 
 from flows import job
 from flows.settings import Settings
+from flows.settings.model import Storage
+from flows.storage import space
 from flows.storage.audit import audit
 from flows.storage.space import KEPT_LONGER, Limits, SpaceManager
 from flows.storage.store import Store
@@ -88,10 +90,24 @@ def test_stays_under_the_budget(store: Store) -> None:
         assert used(store) <= budget
         left = days(store)
         assert left == list(range(left[0], day + 1))
+        assert watched.used_bytes == used(store)
+        assert watched.oldest_s // 86_400 - 20_000 == left[0]
     assert 0 < days(store)[0] <= 11
     assert days(store, "flows_1m")[0] <= days(store)[0]
     assert watched.dropped_partitions >= 3
     assert watched.dropped_rows >= 3 * ROWS
+    assert watched.dropped_bytes > 0
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_store_without_limits_is_measured_if_somebody_asks(store: Store, measured: bool) -> None:
+    """Metrics want to know how large it is; otherwise nobody looks, and nothing is dropped."""
+    for day in range(2):
+        put_day(store, day)
+    watch = space.watch(store, Storage(), measured=measured)
+    watch.close()
+    assert bool(watch.manager.used_bytes) == bool(watch.manager.oldest_s) == measured
+    assert days(store) == [0, 1]
 
 
 def test_nothing_goes_without_a_word(store: Store) -> None:

@@ -47,6 +47,12 @@ def test_what_the_job_counts_is_read_at_each_scrape(port: int) -> None:
             notifications_pending={"hook": 1},
             explanations={"templates": 2},
             open_packets=1,
+            absences={"eth0": 2},
+            used_bytes=10**9,
+            oldest_s=1_700_000_000,
+            dropped_partitions=3,
+            dropped_rows=100,
+            dropped_bytes=2000,
         )
         second = scrape(port)
     assert first["netspectra_packets_read_total", ("0",)] == 5
@@ -59,6 +65,16 @@ def test_what_the_job_counts_is_read_at_each_scrape(port: int) -> None:
     assert second["netspectra_notifications_pending", ("hook",)] == 1
     assert second["netspectra_explanations_total", ("templates",)] == 2
     assert second["netspectra_open_packets", ()] == 1
+    assert second["netspectra_interface_absences_total", ("eth0",)] == 2
+    assert not {("netspectra_store_bytes", ()), ("netspectra_store_oldest_seconds", ())} & set(
+        first
+    )
+    assert second["netspectra_store_bytes", ()] == 10**9
+    assert second["netspectra_store_oldest_seconds", ()] == 1_700_000_000
+    assert first["netspectra_store_dropped_partitions_total", ()] == 0
+    assert second["netspectra_store_dropped_partitions_total", ()] == 3
+    assert second["netspectra_store_dropped_rows_total", ()] == 100
+    assert second["netspectra_store_dropped_bytes_total", ()] == 2000
     assert second["process_resident_memory_bytes", ()] > 0
 
 
