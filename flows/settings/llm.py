@@ -68,8 +68,9 @@ class Llm(Section):
         timeout: Longest wait for one answer.
         deadline: Longest time from an alert to its explanation, tries and waiting included.
         concurrency: Requests at a time.
-        requests_per_hour: Most requests in any hour.
-        tokens_per_hour: Most tokens in any hour, of questions and answers together.
+        requests_per_hour: Most requests of a job in any hour; `netspectra ask` counts those of each
+            user by themselves.
+        tokens_per_hour: Most tokens in any hour, of questions and answers together, counted alike.
         kind_share: Share of both that alerts of one rule may use.
         max_per_alert: How often one alert is explained, when it has grown much since.
         max_answer_tokens: Longest answer.
