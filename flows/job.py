@@ -31,6 +31,7 @@ from flows.sources import inputs
 from flows.sources.logs import PacketLog
 from flows.sources.partitions import LogSource, Partition
 from flows.storage import loads, space
+from flows.storage.loopback import LoopbackServer
 from flows.storage.store import Store
 from flows.windows.configured import tasks_of
 from flows.windows.control import RunControl
@@ -101,6 +102,7 @@ class Job:
             measured = settings.metrics.port is not None
             self._space = space.watch(self.store, settings.storage, measured=measured)
             opened.callback(self._space.close)
+            opened.callback(LoopbackServer(self.store, settings.storage).close)
             self._input = open_input(self.store)
             resumes = settings.source_kind == "kafka"
             self._detection = DetectionRun(

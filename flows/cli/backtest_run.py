@@ -76,7 +76,12 @@ def run(
     with tempfile.TemporaryDirectory(
         prefix="netspectra-backtest-", ignore_cleanup_errors=True
     ) as directory:
-        there = settings.model_copy(update={"store": f"chdb:{directory}/store"})
+        # Ports are those of the job that runs beside.
+        alone = {
+            "storage": settings.storage.model_copy(update={"serve_port": None}),
+            "metrics": settings.metrics.model_copy(update={"port": None}),
+        }
+        there = settings.model_copy(update={"store": f"chdb:{directory}/store", **alone})
         code = job.try_out(there, workers, find=partial(_find, since_ns=since_ns))
         with Store.open(there.store, serve=False) as store:
             return _report(store, settings, labels, int(code))

@@ -66,7 +66,9 @@ def _read(
     from flows.storage.store import Store
 
     source = "pcap:" + "\n".join(str(file.resolve()) for file in files)
-    loaded = settings.load({"source": source, "store": place})
+    # Ports are those of the job that runs beside.
+    alone = {"storage.serve_port": None, "metrics.port": None}
+    loaded = settings.load({"source": source, "store": place, **alone})
     # Progress and the summary say what matters; log lines only when something is wrong.
     level = "warning" if loaded.log.level == "info" else loaded.log.level
     logs.configure(level, loaded.log.format)

@@ -36,6 +36,7 @@ def check(settings: Settings) -> None:
         for loc, value, wanted in (
             *_windows(settings),
             *_llm(settings),
+            *_serving(settings),
             *_notify(settings),
             *_rules(settings),
         )
@@ -64,6 +65,15 @@ def _windows(settings: Settings) -> Iterator[Problem]:
 def _llm(settings: Settings) -> Iterator[Problem]:
     if settings.llm.enabled and not settings.llm.model:
         yield ("llm", "model"), None, "the name of a model, because llm.enabled is true"
+
+
+def _serving(settings: Settings) -> Iterator[Problem]:
+    port, password = settings.storage.serve_port, settings.storage.serve_password
+    if port is not None and settings.store_directory is None:
+        yield ("storage", "serve_port"), port, "nothing: the store's server is asked itself"
+    elif port is not None and password is None:
+        wanted = "12 characters or more, because storage.serve_port is set"
+        yield ("storage", "serve_password"), None, wanted
 
 
 def _notify(settings: Settings) -> Iterator[Problem]:

@@ -36,7 +36,7 @@ OPEN: Final = frozenset(
 LISTS: Final = frozenset({("tasks",), ("rules",), ("notifiers",)})
 """Settings that are lists of groups of values; in the environment they are YAML or JSON."""
 
-SECRETS: Final = frozenset({("store",), ("llm", "api_key")})
+SECRETS: Final = frozenset({("store",), ("llm", "api_key"), ("storage", "serve_password")})
 """Settings that are or may hold a secret, and so may be in a file (``…_FILE``)."""
 
 _SECRET_WORDS: Final = ("password", "secret", "jaas", "pem", "token")

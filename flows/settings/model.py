@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, cast
 from pydantic import (
     AfterValidator,
     Field,
+    SecretStr,
     field_validator,
     model_validator,
 )
@@ -201,16 +202,23 @@ class Demo(Section):
 
 
 class Storage(Section):
-    """What the store may hold; whole days are dropped, the oldest first, and told in ``dropped``.
+    """What the store may hold, and who else may ask it.
+
+    Whole days are dropped, the oldest first, and told in ``dropped``.
 
     Attributes:
         max_bytes: On disk, all tables together.
         max_age: How long flows are kept after they came in; rollups by the minute four times as
             long, by the hour and results sixteen times.
+        serve_port: TCP port on 127.0.0.1 at which a job with an embedded store answers those who
+            know the password, in ClickHouse's HTTP form; they may only read.
+        serve_password: That password.
     """
 
     max_bytes: Annotated[Count | None, Field(ge=10_000_000)] = None
     max_age: Annotated[Duration | None, Field(ge=timedelta(hours=1))] = None
+    serve_port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+    serve_password: Annotated[SecretStr | None, Field(min_length=12)] = None
 
 
 class Metrics(Section):

@@ -23,6 +23,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from flows.errors import StoreError, UsageError
+from flows.storage import greeting
 from flows.storage.alert_writes import ACTIONS, MAX_ACTION_BYTES, Action, read, write
 from flows.storage.embedded import Engine, Limits, faults, one_line
 
@@ -35,6 +36,8 @@ MAX_STATEMENT_BYTES: Final = 1 << 20
 MAX_QUERIES: Final = 2
 """Queries that run at once; more wait."""
 
+_NAME: Final = "netspectra"
+_TIMEZONE: Final = "UTC"
 _WAIT_S: Final = 10.0
 _POLL_S: Final = 0.05
 """How long the end of serving may take, and so the end of every job."""
@@ -48,7 +51,23 @@ _STATUS: Final = {
 }
 
 
-class _Answer(Exception):
+class Serving(socketserver.ThreadingMixIn, socketserver.BaseServer):
+    """A thread for each connection; ``reads`` runs what it asks."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 16
+    reads: ReadServer
+
+    def serve_forever(self, poll_interval: float = _POLL_S) -> None:
+        """Serve until ``shutdown``, which takes so many seconds at most."""
+        super().serve_forever(poll_interval)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is not worth a traceback."""
+
+
+class Answer(Exception):
     """An answer other than a result: a status and the engine's number and words."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -56,7 +75,7 @@ class _Answer(Exception):
         self.status = status
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     """One connection. The statement is in ``?query=``, in the body, or in both, joined.
 
     Limits (``max_result_rows`` and others) may be asked for in the address, lower than our own.
@@ -65,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "NetSpectra"
     timeout = 30
-    server: _Server
+    server: Serving
 
     def log_message(self, format: str, *args: object) -> None:
         """Queries are not logged."""
@@ -80,10 +99,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = self._body()
             sql = f"{sql}\n{body}" if sql and body else sql or body
             if url.path not in ("/", "/ping", ""):
-                raise _Answer(404, f"There is no handle {url.path[:40]}")
+                raise Answer(404, f"There is no handle {url.path[:40]}")
             if not sql.strip():
                 self._send(200, b"Ok.\n", "TabSeparated")
                 return
+            self.admit()
             fmt, pieces = self._run(sql, given)
             first = next(pieces, b"")
             self._head(200, fmt)
@@ -94,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             for piece in pieces:
                 self._chunk(piece)
             self.wfile.write(b"0\r\n\r\n")
-        except _Answer as e:
+        except Answer as e:
             self._fail(e.status, str(e))
         except StoreError as e:
             if started:
@@ -114,10 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body(MAX_ACTION_BYTES)
             if name[1] not in ACTIONS:
-                raise _Answer(404, f"alerts have no action {name[1]}, but {', '.join(ACTIONS)}")
+                raise Answer(404, f"alerts have no action {name[1]}, but {', '.join(ACTIONS)}")
             self.server.reads.act(read(name[1], body.encode()))
             self._send(200, b"Ok.\n", "TabSeparated")
-        except _Answer as e:
+        except Answer as e:
             self._fail(e.status, str(e))
         except UsageError as e:
             self._fail(400, str(e))
@@ -126,38 +146,44 @@ class _Handler(BaseHTTPRequestHandler):
         except (OSError, ValueError):
             self.close_connection = True
 
+    def admit(self) -> None:
+        """Let whoever asks run a statement: the socket's permissions have let them in."""
+
     def _body(self, most_bytes: int = MAX_STATEMENT_BYTES) -> str:
         if self.headers.get("Transfer-Encoding"):
             self.close_connection = True
-            raise _Answer(411, "Code: 381. DB::Exception: send a Content-Length")
+            raise Answer(411, "Code: 381. DB::Exception: send a Content-Length")
         size = self.headers.get("Content-Length", "0")
         if not size.isdecimal() or int(size) > most_bytes:
             self.close_connection = True
-            raise _Answer(413, "Code: 62. DB::Exception: the statement is too long")
+            raise Answer(413, "Code: 62. DB::Exception: the statement is too long")
         try:
             return self.rfile.read(int(size)).decode()
         except UnicodeDecodeError as e:
-            raise _Answer(400, "Code: 62. DB::Exception: the statement is not UTF-8") from e
+            raise Answer(400, "Code: 62. DB::Exception: the statement is not UTF-8") from e
 
     def _run(self, sql: str, given: dict[str, str]) -> tuple[str, Iterator[bytes]]:
         if given.get("database", "default") != "default":
-            raise _Answer(404, "Code: 81. DB::Exception: the store has one database, default")
+            raise Answer(404, "Code: 81. DB::Exception: the store has one database, default")
         fmt = self.headers.get("X-ClickHouse-Format") or given.get("default_format", "TabSeparated")
         if not re.fullmatch(r"\w{1,64}", fmt):
-            raise _Answer(404, "Code: 73. DB::Exception: Unknown format")
+            raise Answer(404, "Code: 73. DB::Exception: Unknown format")
+        if greeting.is_asked(sql, fmt, given):
+            version = b"".join(self.server.reads.run("SELECT version()", "TabSeparated")[1])
+            return fmt, iter((greeting.block(_NAME, version.decode().strip(), _TIMEZONE),))
         parameters = {k[6:]: v for k, v in given.items() if k.startswith("param_")}
         try:
             limits = self.server.reads.limits.within(given)
         except ValueError as e:
-            raise _Answer(400, f"Code: 72. DB::Exception: a limit is no number: {e}") from e
+            raise Answer(400, f"Code: 72. DB::Exception: a limit is no number: {e}") from e
         return self.server.reads.run(sql, fmt, parameters, limits)
 
     def _head(self, status: int, fmt: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("X-ClickHouse-Format", fmt)
-        self.send_header("X-ClickHouse-Timezone", "UTC")
-        self.send_header("X-ClickHouse-Server-Display-Name", "netspectra")
+        self.send_header("X-ClickHouse-Timezone", _TIMEZONE)
+        self.send_header("X-ClickHouse-Server-Display-Name", _NAME)
 
     def _send(self, status: int, body: bytes, fmt: str, code: str | None = None) -> None:
         self._head(status, fmt)
@@ -177,12 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n")
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 16
-    reads: ReadServer
-
+class _Server(Serving, socketserver.UnixStreamServer):
     def server_bind(self) -> None:
         super().server_bind()
         # Nobody can connect before listen(), so there is no moment with other permissions.
@@ -191,9 +212,6 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def get_request(self) -> Any:
         request, _ = super().get_request()
         return request, ("socket", 0)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is not worth a traceback."""
 
 
 class ReadServer:
@@ -212,13 +230,10 @@ class ReadServer:
         self._slots = threading.BoundedSemaphore(MAX_QUERIES)
         remove_stale(engine.directory)
         self.path = _place(engine.directory)
-        self._server = _Server(str(self.path), _Handler)
+        self._server = _Server(str(self.path), Handler)
         self._server.reads = self
         self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": _POLL_S},
-            name="netspectra-reads",
-            daemon=True,
+            target=self._server.serve_forever, name="netspectra-reads", daemon=True
         )
         self._thread.start()
 

@@ -85,6 +85,11 @@ class Store:
         """Whether a server keeps it, which may be away for a while."""
         return isinstance(self._backend, Server)
 
+    @property
+    def reads(self) -> ReadServer | None:
+        """What answers other programs' queries, if anything does."""
+        return self._reads
+
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert rows by one Arrow insert, once for each token.
 

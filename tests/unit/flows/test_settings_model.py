@@ -280,3 +280,26 @@ def test_what_is_no_broker_is_refused(brokers: Any) -> None:
     """A port that is no port, or a host that is none, is told before anything is tried."""
     with pytest.raises(ValidationError, match="host:port, several with commas"):
         Settings.model_validate({"kafka": {"brokers": brokers}})
+
+
+@pytest.mark.parametrize(
+    ("store", "storage", "wanted"),
+    [
+        ("chdb:x", {"serve_port": 8123}, "12 characters or more"),
+        ("chdb:x", {"serve_port": 8123, "serve_password": "short"}, "at least 12"),
+        ("chdb:x", {"serve_port": 0, "serve_password": "long enough to be"}, "greater than"),
+        ("http://h/d", {"serve_port": 8123, "serve_password": "long enough to be"}, "server"),
+    ],
+)
+def test_a_store_isn_t_served_to_everybody(
+    store: str, storage: dict[str, Any], wanted: str
+) -> None:
+    """A port takes an embedded store and a password that can't be guessed."""
+    with pytest.raises(ValidationError, match=wanted):
+        Settings(store=store, storage=storage)
+
+
+def test_the_password_of_the_port_isn_t_shown() -> None:
+    """Settings that are printed or dumped hold no password."""
+    made = Settings(storage={"serve_port": 8123, "serve_password": "long enough to be"})
+    assert "long enough" not in f"{made} {made.model_dump_json()}"
