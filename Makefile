@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
-# Tests wait more than they compute. A worker takes up to 3 GB and a Kafka broker of its own.
-WORKERS ?= 2
+# Tests wait more than they compute, so three keep two cores busy. Each may take 4 GB, with a Kafka
+# broker and jobs of its own.
+WORKERS ?= $(shell awk '/^MemAvailable/ { print ($$2 > 12e6 ? 3 : 2) }' /proc/meminfo)
 CLANG ?= clang
 # clang doesn't look where Debian keeps asm/types.h when it compiles for BPF.
 BPF_CC = $(CLANG) -target bpf -mcpu=v3 -g -O2 -idirafter /usr/include/$(shell uname -m)-linux-gnu

@@ -69,7 +69,7 @@ def opened(end: End, files: LoadFiles | None = None, **options: Any) -> EbpfCapt
 
 
 def wait_until(done: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.01)

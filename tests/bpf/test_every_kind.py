@@ -30,7 +30,7 @@ from tests.support.namespaces import DEVICE, End, pair, send
 from tests.support.traffic import CASES, ETHERNET, MACS, eth, expected, ip4, ip6, pcap, text
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 IN = ("AF_PACKET", "tcx", "tcx, BCC", "clsact", "XDP native", "XDP native, BCC", "XDP generic")

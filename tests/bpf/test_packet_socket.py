@@ -252,7 +252,7 @@ capture = PacketSocketCapture(CaptureOptions(interfaces=("wire",)))
 out = np.empty(1000, PACKET)
 capture.read(out)
 print("ready", flush=True)
-rows, deadline = 0, time.monotonic() + 30
+rows, deadline = 0, time.monotonic() + 60
 while rows < 100 and time.monotonic() < deadline:
     rows += capture.read(out[rows:])
 capture.detach()
