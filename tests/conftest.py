@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,7 +166,9 @@ def no_settings_from_outside() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def room_for_many_engines() -> Iterator[None]:
-    """Allow this process what no job needs: chDB keeps 2.4 MB of each engine that was open."""
+    """Allow this process what no job needs: chDB keeps 2.4 MB and files of each engine."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1 << 16), most))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ENGINE_OPTIONS, "max_server_memory_usage", 4_000_000_000)
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,20 @@ def captured(count: int) -> pa.Table:
     return rows("ledger", tenant="t", probe="it's edge", seen=count, delivered=count, in_flight=0)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """An open store with units of a file, of a sampled one and of a probe."""
-    with Store.open(f"chdb:{tmp_path}/store") as opened:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed store with units of a file, of a sampled one and of a probe."""
+    directory = tmp_path_factory.mktemp("filled") / "store"
+    with Store.open(f"chdb:{directory}", serve=False) as opened:
         fill(opened)
+    return directory
+
+
+@pytest.fixture
+def store(filled: Path, tmp_path: Path) -> Iterator[Store]:
+    """A copy of it, open, that the test may damage."""
+    shutil.copytree(filled, tmp_path / "store", symlinks=True)
+    with Store.open(f"chdb:{tmp_path}/store") as opened:
         yield opened
 
 
