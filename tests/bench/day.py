@@ -5,8 +5,8 @@
 
 Traffic as in an office with servers of its own: days and nights, two interfaces, clients that
 mostly use HTTPS and QUIC outside, DNS inside, popular servers (Zipf), short sessions and some of
-hours, replies, IPv6, a scan in the night. Rows are written as the job writes them, in inserts of
-ten minutes.
+hours, replies, IPv6, scans, alerts, estimates of windows. Rows are written as the job writes them,
+in inserts of ten minutes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ import pyarrow as pa
 
 from flows.storage.store import Store
 from flows.storage.tables import SCHEMAS
+from tests.bench.day_results import DAY_MS, results
 
 PANE_MS = 2000
 CHUNK_PANES = 300
 CHUNKS = 144
-DAY_MS = 1_767_225_600_000
-"""2026-01-01, Unix ms."""
-
 CLIENTS, SERVERS, OUTSIDE = 2_000, 60, 200_000
 IPV6_SHARE = 0.2
 
@@ -79,7 +77,7 @@ def load(setting: str, rows: int) -> None:
     started, written = time.monotonic(), 0
     with Store.open(setting, serve=False) as store:
         for chunk, wanted in enumerate(per_chunk):
-            columns = flows(rng, chunk, int(wanted))
+            columns = join(flows(rng, chunk, int(wanted)), scans(rng, chunk))
             totals, ledger = sums(columns, chunk)
             for part in tables(columns, ends):
                 store.insert("flows", part, f"flows/{chunk}/{written}")
@@ -89,6 +87,8 @@ def load(setting: str, rows: int) -> None:
             if chunk % 12 == 11:
                 seconds = time.monotonic() - started
                 print(f"{written:,} rows, {written / seconds:,.0f} a second", flush=True)
+        for table, part in results(rng):
+            store.insert(table, part, f"{table}/{part.num_rows}")
         store.command("OPTIMIZE TABLE flows FINAL")
         store.command("OPTIMIZE TABLE flows_1m FINAL")
         store.command("OPTIMIZE TABLE flows_1h FINAL")
@@ -132,9 +132,6 @@ def flows(rng: np.random.Generator, chunk: int, rows: int) -> Columns:
     # Busy for a few panes of a longer session.
     panes = np.minimum(rng.geometric(1 / service[:, 4]), CHUNK_PANES)
     first = rng.integers(0, CHUNK_PANES, sessions)
-    if chunk == 12:  # a scan at two in the night
-        client[: sessions // 10], panes[: sessions // 10] = 7, 1
-        server[: sessions // 10] = rng.integers(CLIENTS + SERVERS, OUTSIDE, sessions // 10)
     session = np.repeat(np.arange(sessions), panes)
     pane = first[session] + np.arange(len(session)) - np.repeat(np.cumsum(panes) - panes, panes)
     kept = (pane < CHUNK_PANES) & (rng.random(len(session)) < 0.8)
@@ -144,10 +141,6 @@ def flows(rng: np.random.Generator, chunk: int, rows: int) -> Columns:
         np.tile(pane, 2),
         np.arange(2 * len(session)) >= len(session),
     )
-    if chunk == 12:  # few answer
-        kept = ~(reply & (session < sessions // 10) & (rng.random(len(session)) < 0.95))
-        session, pane, reply = session[kept], pane[kept], reply[kept]
-
     n = len(session)
     packets = rng.geometric(1 / service[session, 5])
     size = np.where(
@@ -183,6 +176,62 @@ def flows(rng: np.random.Generator, chunk: int, rows: int) -> Columns:
             tcp, np.where(pane == first[session], 0x1A, 0x18) + (rng.random(n) < 0.1), 0
         ),
     }
+
+
+def scans(rng: np.random.Generator, chunk: int) -> Columns:
+    """Tries of ten minutes: the usual ones from outside, two at large in the day."""
+    ends = CLIENTS + SERVERS
+    tries = [
+        _tries(rng, chunk, ends + rng.integers(OUTSIDE), rng.integers(ends, size=40), port)
+        for port in (22, 23, 445, 3389, 8080)
+    ]
+    if chunk == 12:  # a client looks for hosts at two in the night
+        tries.append(_tries(rng, chunk, 7, ends + rng.integers(OUTSIDE, size=20_000), 445))
+    if chunk == 80:  # somebody looks for services of a server
+        ports = np.arange(1, 5001)
+        tries.append(_tries(rng, chunk, ends + 4321, np.full(len(ports), CLIENTS + 3), ports))
+    return join(*tries)
+
+
+def _tries(
+    rng: np.random.Generator,
+    chunk: int,
+    source: int,
+    targets: npt.NDArray[np.int64],
+    ports: int | npt.NDArray[np.int64],
+) -> Columns:
+    """A SYN to each target, and from one in twenty a RST back."""
+    answers = np.flatnonzero(rng.random(len(targets)) < 0.05)
+    of = np.concatenate([np.arange(len(targets)), answers])
+    reply = np.arange(len(of)) >= len(targets)
+    pane = np.sort(rng.integers(0, CHUNK_PANES, len(targets)))[of]
+    window_ms = DAY_MS + (chunk * CHUNK_PANES + pane) * PANE_MS
+    seen_ns = window_ms * 10**6 + rng.integers(0, 2_000_000_000, len(of))
+    own, far = (
+        rng.integers(32_768, 61_000, len(targets))[of],
+        np.broadcast_to(ports, len(targets))[of],
+    )
+    packets = np.where(reply, 1, rng.integers(1, 3, len(of)))
+    return {
+        "window_start": window_ms,
+        "src": np.where(reply, targets[of], source),
+        "dst": np.where(reply, source, targets[of]),
+        "src_port": np.where(reply, far, own),
+        "dst_port": np.where(reply, own, far),
+        "ip_proto": np.full(len(of), 6),
+        "if_index": np.full(len(of), 2),
+        "direction": np.where(reply == (source < CLIENTS), 1, 2),
+        "packets": packets,
+        "bytes": packets * 60,
+        "first_seen": seen_ns,
+        "last_seen": seen_ns,
+        "tcp_flags": np.where(reply, 0x14, 0x02),
+    }
+
+
+def join(*parts: Columns) -> Columns:
+    """All rows of the parts."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def zipf(rng: np.random.Generator, n: int, exponent: float, size: int) -> npt.NDArray[np.int64]:
