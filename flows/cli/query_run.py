@@ -11,7 +11,7 @@ import click
 from flows.cli import answer, options
 from flows.cli.text import time_text
 from flows.storage import dropped, resolution
-from flows.storage.embedded import Limits
+from flows.storage.embedded import ALONE
 from flows.storage.resolution import Span
 from flows.storage.saved import SavedQuery
 from flows.storage.saved_sql import Asked, statement
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from flows.storage.reader import Reader
 
 _MS = 10**6
-_ALONE = Limits(memory_bytes=300_000_000)
-"""What a query may use where no job runs beside it."""
 
 
 def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
@@ -39,13 +37,11 @@ def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
     values = {each.name: given[each.name] for each in query.parameters}
     step_s = max((given.get("step_ns") or 0) // 10**9, 0)
 
-    with options.open_store(_ALONE) as reader:
+    with options.open_store(ALONE) as reader:
         if query.is_bounded and None in (span.start_ms, span.end_ms):
             span = _within(span, _traffic(reader))
-        asked = Asked(span, given["tenant"], given["where"], step_s)
+        asked = Asked(span, given["tenant"], given["where"], step_s, given["rows"] or 0)
         sql = statement(query, values, asked)
-        if given["rows"]:
-            sql = f"{sql}\nLIMIT {given['rows']}"
         if given["as_sql"]:
             click.echo(f"{sql};")
             return

@@ -10,11 +10,12 @@ with which the directory can't be opened again.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,6 +81,7 @@ class Limits:
     """Rows of the result."""
     seconds: float = 60
     memory_bytes: int = 120_000_000
+    threads: int = 1
 
     def within(self, asked: Mapping[str, str]) -> Limits:
         """The same, or less where ClickHouse's settings of these names ask for less.
@@ -95,12 +97,15 @@ class Limits:
                 msg = f"{name} must be above 0"
                 raise ValueError(msg)
             found[field] = min(value, most)
-        return Limits(**found)
+        return replace(self, **found)
 
     def as_settings(self) -> dict[str, str]:
         """ClickHouse's settings that say the same."""
         return {name: str(getattr(self, field)) for field, (name, _) in LIMIT_SETTINGS.items()}
 
+
+ALONE: Final = Limits(memory_bytes=300_000_000, threads=min(len(os.sched_getaffinity(0)), 4))
+"""What a query may use where no job runs beside it."""
 
 LIMIT_SETTINGS: Final[Mapping[str, tuple[str, Callable[[str], float]]]] = {
     "rows": ("max_result_rows", int),
@@ -282,7 +287,9 @@ class Engine:
 
         session = {
             **SESSION,
-            "max_threads": 1,
+            "max_threads": limits.threads,
+            # Else the engine takes one for each GB that it may use.
+            "max_threads_min_free_memory_per_thread": 0,
             **limits.as_settings(),
             # A large GROUP BY or ORDER BY goes through files instead of failing.
             "max_bytes_before_external_group_by": limits.memory_bytes // 4,

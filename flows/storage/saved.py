@@ -10,7 +10,9 @@ A file begins with comment lines: its title, and after an empty one what the ans
 - ``{{span}}``: a condition on time and tenant; ``{{where}}``: the same and the user's own;
 - ``{{pairs}}``: the same where addresses are all that is needed;
 - ``{{to}}``: the span's end; ``{{time}}``: start of the bucket of a series; ``{{seconds}}``: how
-  much of the bucket that begins at ``time`` lies in the span, s.
+  much of the bucket that begins at ``time`` lies in the span, s;
+- ``{{rows}}``: how many rows are wanted; ``{{candidates}}`` and ``{{candidate}}``: names in WITH,
+  and a condition, that leave out most keys that can't be among the first so many: ``candidates``.
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ from itertools import accumulate
 from typing import Final
 
 from flows.errors import UsageError
+from flows.storage import candidates
 from flows.storage.embedded import quote
 from flows.storage.resolution import Span, step_s, table_for, time_literal
 from flows.storage.saved import PLACE, SavedQuery
 from flows.storage.statements import Refused, tokens
 
 _NAME: Final = re.compile(r"[\w-]+")
+_ALL_ROWS: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Asked:
         tenant: whose traffic; empty for everybody's.
         where: a condition in SQL; empty for none.
         step_s: length of the buckets of a series, s; 0 chooses it.
+        rows: at most so many, the first of the list; 0 for all.
     """
 
     span: Span
     tenant: str = ""
     where: str = ""
     step_s: int = 0
+    rows: int = 0
 
 
 def statement(query: SavedQuery, values: Mapping[str, str], asked: Asked) -> str:
@@ -51,7 +55,9 @@ def statement(query: SavedQuery, values: Mapping[str, str], asked: Asked) -> str
         parameter.name: values.get(parameter.name, parameter.default or "")
         for parameter in query.parameters
     }
-    sql = PLACE.sub(lambda match: _value(match[1], given[match[1]], match[2]), query.template)
+    named_by_us = candidates.names("{{flows}}", "{{where}}", "{{rows}}")
+    template = query.template.replace("{{candidates}}", named_by_us)
+    sql = PLACE.sub(lambda match: _value(match[1], given[match[1]], match[2]), template)
     step = asked.step_s or step_s(asked.span)
     grain_s = step if query.is_series else None
     named = set(tokens(condition))
@@ -70,8 +76,11 @@ def statement(query: SavedQuery, values: Mapping[str, str], asked: Asked) -> str
         "to": time_literal(asked.span.end_ms),
         "time": f"toDateTime64(toStartOfInterval(window_start, INTERVAL {step} SECOND), 3, 'UTC')",
         "seconds": _seconds(step, asked.span),
+        "rows": str(asked.rows or _ALL_ROWS),
+        "candidate": candidates.CONDITION,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: places[match[1]], sql)
+    sql = re.sub(r"\{\{(\w+)\}\}", lambda match: places[match[1]], sql)
+    return f"{sql}\nLIMIT {asked.rows}" if asked.rows else sql
 
 
 def _words(template: str) -> set[str]:

@@ -1,32 +1,26 @@
 -- Flows with addresses, ports and protocol by bytes, one way each.
 --
--- Looks into the pairs of hosts with the most bytes. A flow of another pair has at most
--- others_at_most_bytes; while that is less than the last row's bytes, nothing is missing.
--- :pairs = 1000: How many pairs of hosts to look into
+-- Source ports are in the rows of panes only, so all of them are read: a whole day takes a while.
 WITH
-    largest AS
-    (
-        SELECT src_addr, dst_addr, sum(bytes) AS pair_bytes
-        FROM {{pairs}}
-        WHERE {{where}} AND eth_type IN (0x0800, 0x86DD)
-        GROUP BY src_addr, dst_addr
-        ORDER BY pair_bytes DESC, src_addr, dst_addr
-        LIMIT {pairs:UInt32} + 1
-    )
+    eth_type IN (0x0800, 0x86DD) AS wanted,
+    (src_addr, src_port, dst_addr, dst_port, ip_proto) AS key,
+    sum(bytes) AS value,
+    toUInt16(bitXor(pair_bucket, src_port * 31 + dst_port * 17 + ip_proto)) AS bucket,
+    -- Flows are small and many, so that each bucket has sixteen parts.
+    arrayMax(sumResample(0, 16, 1)(bytes, (src_port + dst_port) % 16)) AS bucket_bound,
+    {{candidates}}
 SELECT
-    ip_text(src_addr) AS source,
-    src_port AS source_port,
-    ip_text(dst_addr) AS destination,
-    dst_port AS destination_port,
-    proto_name(ip_proto) AS protocol,
+    ip_text(key.1) AS source,
+    key.2 AS source_port,
+    ip_text(key.3) AS destination,
+    key.4 AS destination_port,
+    proto_name(key.5) AS protocol,
     sum(bytes) AS total_bytes,
     sum(packets) AS total_packets,
     tcp_flags_text(groupBitOr(tcp_flags)) AS flags,
     toDateTime64(min(first_seen), 3, 'UTC') AS first,
-    toDateTime64(max(last_seen), 3, 'UTC') AS last,
-    (SELECT if(count() > {pairs:UInt32}, min(pair_bytes), 0) FROM largest) AS others_at_most_bytes
+    toDateTime64(max(last_seen), 3, 'UTC') AS last
 FROM {{flows}}
-WHERE {{where}} AND eth_type IN (0x0800, 0x86DD)
-    AND (src_addr, dst_addr) IN (SELECT src_addr, dst_addr FROM largest)
-GROUP BY src_addr, src_port, dst_addr, dst_port, ip_proto
+WHERE {{where}} AND wanted AND {{candidate}}
+GROUP BY key
 ORDER BY total_bytes DESC, source, destination, source_port, destination_port
