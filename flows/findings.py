@@ -145,24 +145,37 @@ class Summary:
         return Ledger(self.hops)
 
 
-# Per ranking: the key's expression, and which rows have such a key.
 IS_IP: Final = "eth_type IN (2048, 34525)"
 """Condition on rows of ``flows``: the packets are IPv4 or IPv6."""
 
 _PORTED: Final = "ip_proto IN (6, 17, 132)"
 RANKINGS: Final = {
-    "Sources": ("ip_text(src_addr)", f"{IS_IP} AND src_addr != toIPv6('::')"),
-    "Destinations": ("ip_text(dst_addr)", f"{IS_IP} AND dst_addr != toIPv6('::')"),
+    "Sources": (
+        ("src_addr",),
+        "ip_text(src_addr)",
+        f"{IS_IP} AND src_addr != toIPv6('::')",
+    ),
+    "Destinations": (
+        ("dst_addr",),
+        "ip_text(dst_addr)",
+        f"{IS_IP} AND dst_addr != toIPv6('::')",
+    ),
     "Destination ports": (
+        ("dst_port", "ip_proto"),
         "concat(lower(proto_name(ip_proto)), '/', toString(dst_port))",
         f"{_PORTED} AND dst_port != 0",
     ),
     "Protocols": (
+        ("eth_type", "ip_proto"),
         f"multiIf({IS_IP}, proto_name(ip_proto), eth_type = 0x0806, 'ARP',"
         " eth_type = 0x88CC, 'LLDP', concat('EtherType 0x', lower(hex(eth_type))))",
         "1",
     ),
 }
+"""Of each ranking: columns that the key is made of, the key as text, and which rows have one."""
+
+RANKED: Final = ("packets", "bytes", "folded_flows", "eth_type")
+"""Columns of ``flows`` that ``ranking`` needs besides those of the key."""
 
 
 def collect(store: Store, tenant: str, probes: Sequence[str] | None = None) -> Summary:
@@ -200,7 +213,10 @@ def collect(store: Store, tenant: str, probes: Sequence[str] | None = None) -> S
         bytes=totals["bytes"],
         late_packets=totals["late_packets"],
         ip_packets={"IPv4": totals["ipv4"], "IPv6": totals["ipv6"], "other": totals["other"]},
-        rankings={name: ranking(ask, where, *form) for name, form in RANKINGS.items()},
+        rankings={
+            name: ranking(ask, f"(SELECT * FROM flows WHERE {where})", *form)
+            for name, form in RANKINGS.items()
+        },
         hosts={} if flows["folded_flows"] else hosts,
         hops=hops(ask, where),
         **_alerts(ask),
@@ -209,16 +225,30 @@ def collect(store: Store, tenant: str, probes: Sequence[str] | None = None) -> S
     )
 
 
-def ranking(ask: Any, where: str, key: str, has_key: str, top: int = TOP) -> list[Ranked]:
-    """The largest keys by bytes among the flows of a condition; see ``RANKINGS``."""
+def ranking(
+    ask: Any, rows_of: str, columns: Sequence[str], key: str, has_key: str, top: int = TOP
+) -> list[Ranked]:
+    """The largest keys by bytes.
+
+    Args:
+        ask: answers a SELECT with rows.
+        rows_of: a statement in brackets whose rows have ``columns`` and ``RANKED``.
+        columns: what the key is made of, see ``RANKINGS``.
+        key: the key as text.
+        has_key: condition on rows that have such a key.
+        top: how many keys.
+    """
     (lost,) = ask(
         "SELECT sum(packets) AS more_packets, sum(bytes) AS more_bytes"
-        f" FROM flows WHERE {where} AND folded_flows > 0 AND NOT ({has_key})"
+        f" FROM {rows_of} WHERE folded_flows > 0 AND NOT ({has_key})"
     )
-    # Sums are in columns of other names, so that ORDER BY can't mean the plain ones.
+    # Texts are made of keys, not of rows. Sums are in columns of other names, so that ORDER BY
+    # can't mean the plain ones.
+    listed = ", ".join(columns)
     rows = ask(
-        f"SELECT {key} AS key, sum(packets) AS all_packets, sum(bytes) AS all_bytes"
-        f" FROM flows WHERE {where} AND {has_key}"
+        f"SELECT {key} AS key, sum(p) AS all_packets, sum(b) AS all_bytes FROM"
+        f" (SELECT {listed}, sum(packets) AS p, sum(bytes) AS b FROM {rows_of}"
+        f" WHERE {has_key} GROUP BY {listed})"
         f" GROUP BY key ORDER BY all_bytes DESC, key LIMIT {top}"
     )
     return [Ranked(row["key"], row["all_packets"], row["all_bytes"], **lost) for row in rows]

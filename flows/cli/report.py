@@ -48,10 +48,11 @@ def command(
     """  # noqa: D301 - click reads the backslash
     from flows import settings
     from flows.cli import report_write
+    from flows.storage.embedded import ALONE
 
     loaded = settings.load()
     span = report_write.Span(options.since_ns(from_ns, ago_ns), until_ns)
-    with open_store() as reader:
+    with open_store(ALONE) as reader:
         report_write.write(
             reader.query, output, loaded, tenant=tenant, span=span, where=where, title=title
         )

@@ -17,7 +17,7 @@ import pyarrow as pa
 from flows import findings
 from flows.findings import IS_IP, Hop, Ledger, Ranked
 from flows.report.scope import Scope
-from flows.storage import alerts, dropped
+from flows.storage import alerts, candidates, dropped
 from flows.storage.resolution import Span
 
 Query = Callable[[str], pa.Table]
@@ -45,6 +45,7 @@ _CLASS: Final = (
     f"multiIf(NOT ({IS_IP}), 5, ip_proto = 6, 1, ip_proto = 17, 2, ip_proto IN (1, 58), 3, 4)"
 )
 _ASKED: Final = ("flows", "spreaders_log", "distinct_counts_log")
+_SERIES: Final = ("window_start", "eth_type", "ip_proto", "packets", "bytes")
 _ANY_STATUS: Final = ("pending", "firing", "resolved", "muted")
 
 # Lengths of a step that people read easily, s.
@@ -192,10 +193,15 @@ class Questions:
             series=self._series(sums, pane_ms),
             peak=self._peak(pane_ms),
             rankings={
-                name: findings.ranking(self._ask, scope.flows, *form, top=TALKERS)
+                name: findings.ranking(
+                    self._ask,
+                    scope.rows(*{*form[0], *findings.RANKED}),
+                    *form,
+                    top=TALKERS,
+                )
                 for name, form in findings.RANKINGS.items()
             },
-            pairs=self._pairs(),
+            pairs=self._pairs(sums),
             flows=self._flows(),
             spread=self._spread(),
             distinct=self._distinct(),
@@ -213,24 +219,39 @@ class Questions:
         return dropped.told(self._query, _ASKED, span, self._scope.tenant)
 
     def _sums(self) -> Sums:
-        where = self._scope.flows
+        columns = ("packets", "bytes", "eth_type", "folded_flows", "first_seen", "last_seen")
         (row,) = self._ask(
             "SELECT sum(packets) AS n, sum(bytes) AS b, sumIf(packets, eth_type = 2048) AS ipv4,"
-            " sumIf(packets, eth_type = 34525) AS ipv6, count() AS flow_rows,"
-            " sum(folded_flows) AS folded, max(sampling_rate) AS rate,"
+            " sumIf(packets, eth_type = 34525) AS ipv6, sum(folded_flows) AS folded,"
             " toUnixTimestamp64Nano(min(first_seen)) AS first_ns,"
-            f" toUnixTimestamp64Nano(max(last_seen)) AS last_ns FROM flows WHERE {where}"
+            f" toUnixTimestamp64Nano(max(last_seen)) AS last_ns FROM {self._scope.rows(*columns)}"
+        )
+        (raw,) = self._ask(
+            "SELECT count() AS flow_rows, max(sampling_rate) AS rate"
+            f" FROM flows WHERE {self._scope.flows}"
         )
         hosts: list[int | None] = [None, None]
         if not row["folded"]:
             hosts = [
                 self._ask(
-                    f"SELECT count() AS n FROM (SELECT {end} FROM flows WHERE {where} AND {IS_IP}"
-                    f" GROUP BY {end})"
+                    f"SELECT count() AS n FROM (SELECT {end} FROM"
+                    f" {self._scope.rows(end, 'eth_type')} WHERE {IS_IP} GROUP BY {end})"
                 )[0]["n"]
                 for end in ("src_addr", "dst_addr")
             ]
-        return Sums(*row.values(), *hosts)
+        return Sums(
+            packets=row["n"],
+            bytes=row["b"],
+            ipv4_packets=row["ipv4"],
+            ipv6_packets=row["ipv6"],
+            flow_rows=raw["flow_rows"],
+            folded_flows=row["folded"],
+            sampling_rate=raw["rate"],
+            first_seen_ns=row["first_ns"],
+            last_seen_ns=row["last_ns"],
+            sources=hosts[0],
+            destinations=hosts[1],
+        )
 
     def _totals(self) -> tuple[int, int, list[str]]:
         (row,) = self._ask(
@@ -249,8 +270,10 @@ class Questions:
         packets = np.zeros((len(CLASSES), count), np.int64)
         size = np.zeros_like(packets)
         for row in self._ask(
-            f"SELECT {step} AS step, {_CLASS} AS class, sum(packets) AS n, sum(bytes) AS b"
-            f" FROM flows WHERE {self._scope.flows} GROUP BY step, class"
+            f"SELECT step, {_CLASS} AS class, sum(p) AS n, sum(b) AS b FROM (SELECT {step} AS step,"
+            " eth_type, ip_proto, sum(packets) AS p, sum(bytes) AS b FROM"
+            f" {self._scope.rows(*_SERIES, grain_s=step_ms // 1000)}"
+            " GROUP BY step, eth_type, ip_proto) GROUP BY step, class"
         ):
             # A pane may begin before its first packet.
             at = row["class"] - 1, min(max(row["step"] - first, 0), count - 1)
@@ -265,33 +288,48 @@ class Questions:
         return Series(first * step_ms, step_ms, packets, size, complete)
 
     def _peak(self, pane_ms: int) -> Peak:
+        table = "flows" if self._scope.where else "totals"
         (row,) = self._ask(
             "SELECT toUnixTimestamp64Milli(window_start) AS ms, sum(packets) AS n, sum(bytes) AS b"
-            f" FROM flows WHERE {self._scope.flows} GROUP BY ms ORDER BY b DESC, ms LIMIT 1"
+            f" FROM {table} WHERE {self._scope.flows} GROUP BY ms ORDER BY b DESC, ms LIMIT 1"
         )
         return Peak(row["ms"] * _MS, pane_ms / 1000, row["n"], row["b"])
 
-    def _pairs(self) -> list[Row]:
+    def _pairs(self, sums: Sums) -> list[Row]:
+        columns = ["src_addr", "dst_addr", "pair_bucket", "eth_type", "packets", "bytes"]
+        # In roll-ups a folded row may have been added to one that isn't.
+        columns += ["folded_flows", "sampling_rate"] if sums.folded_flows else ["folded_flows"]
+        rows_of = self._scope.rows(*columns)
         return self._ask(
-            "SELECT ip_text(least(src_addr, dst_addr)) AS one,"
-            " ip_text(greatest(src_addr, dst_addr)) AS other,"
+            f"WITH {IS_IP} AND folded_flows = 0 AS wanted,"
+            " (least(src_addr, dst_addr), greatest(src_addr, dst_addr)) AS key,"
+            " sum(bytes) AS value, pair_bucket AS bucket, sum(bytes) AS bucket_bound,"
+            f" {candidates.names(rows_of, '1', str(TALKERS))}"
+            " SELECT ip_text(key.1) AS one, ip_text(key.2) AS other,"
             " sumIf(bytes, src_addr <= dst_addr) AS there,"
             " sumIf(bytes, src_addr > dst_addr) AS back,"
-            f" sum(packets) AS n, sum(bytes) AS b FROM flows WHERE {self._scope.flows} AND {IS_IP}"
-            f" AND folded_flows = 0 GROUP BY one, other ORDER BY b DESC, one, other LIMIT {TALKERS}"
+            f" sum(packets) AS n, sum(bytes) AS b FROM {rows_of}"
+            f" WHERE wanted AND {candidates.CONDITION}"
+            f" GROUP BY key ORDER BY b DESC, one, other LIMIT {TALKERS}"
         )
 
     def _flows(self) -> list[Row]:
-        key = "src_addr, src_port, dst_addr, dst_port, ip_proto"
+        where = self._scope.flows
         return self._ask(
-            "SELECT ip_text(src_addr) AS source, src_port AS source_port,"
-            " ip_text(dst_addr) AS destination, dst_port AS destination_port,"
-            " proto_name(ip_proto) AS protocol, tcp_flags_text(groupBitOr(tcp_flags)) AS flags,"
+            f"WITH {IS_IP} AND folded_flows = 0 AS wanted,"
+            " (src_addr, src_port, dst_addr, dst_port, ip_proto) AS key,"
+            " sum(bytes) AS value,"
+            " toUInt16(bitXor(pair_bucket, src_port * 31 + dst_port * 17 + ip_proto)) AS bucket,"
+            " arrayMax(sumResample(0, 16, 1)(bytes, (src_port + dst_port) % 16)) AS bucket_bound,"
+            f" {candidates.names('flows', where, str(FLOWS))}"
+            " SELECT ip_text(key.1) AS source, key.2 AS source_port,"
+            " ip_text(key.3) AS destination, key.4 AS destination_port,"
+            " proto_name(key.5) AS protocol, tcp_flags_text(groupBitOr(tcp_flags)) AS flags,"
             " sum(packets) AS n, sum(bytes) AS b,"
             " toUnixTimestamp64Nano(min(first_seen)) AS first_ns,"
             " toUnixTimestamp64Nano(max(last_seen)) AS last_ns"
-            f" FROM flows WHERE {self._scope.flows} AND {IS_IP} AND folded_flows = 0"
-            f" GROUP BY {key} ORDER BY b DESC, {key} LIMIT {FLOWS}"
+            f" FROM flows WHERE {where} AND wanted AND {candidates.CONDITION}"
+            f" GROUP BY key ORDER BY b DESC, key LIMIT {FLOWS}"
         )
 
     def _spread(self) -> list[Bounded]:

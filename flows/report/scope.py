@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from flows.storage.embedded import quote
 from flows.storage.flow_rows import in_window
+from flows.storage.resolution import Span, pieces
+from flows.storage.statements import tokens
+
+_MS: Final = 10**6
 
 
 @dataclass(frozen=True)
@@ -41,4 +46,28 @@ class Scope:
     @property
     def flows(self) -> str:
         """Condition on rows of ``flows``."""
-        return f"{self.panes} AND ({self.where})" if self.where else self.panes
+        return self._condition(Span(self.start_ns // _MS, self.end_ns // _MS))
+
+    def rows(self, *columns: str, grain_s: int | None = None) -> str:
+        """Rows with some columns of ``flows``, as a statement in brackets.
+
+        They are of roll-ups where those can answer: sums, least and largest values, and keys are
+        those of all rows of ``flows``, but there are fewer rows.
+
+        Args:
+            columns: of ``flows`` or a roll-up.
+            grain_s: how fine ``window_start`` must be, s; None where it isn't used.
+        """
+        span = Span(self.start_ns // _MS, self.end_ns // _MS)
+        words = {*columns, *tokens(self.where)}
+        listed = ", ".join(columns)
+        selects = [
+            f"SELECT {listed} FROM {table} WHERE {self._condition(part)}"  # noqa: S608
+            for table, part in pieces(words, span, grain_s)
+        ]
+        return f"({' UNION ALL '.join(selects)})"
+
+    def _condition(self, span: Span) -> str:
+        start, end = ((ms or 0) * _MS for ms in (span.start_ms, span.end_ms))
+        panes = in_window(self.tenant, start, end)
+        return f"{panes} AND ({self.where})" if self.where else panes

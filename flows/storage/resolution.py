@@ -48,7 +48,16 @@ class Span:
 
     def fits(self, grain_s: int) -> bool:
         """Whether it begins and ends with windows of a rollup."""
-        return all(not (end_ms or 0) % (grain_s * 1000) for end_ms in (self.start_ms, self.end_ms))
+        return self.whole(grain_s) == self
+
+    def whole(self, grain_s: int) -> Span:
+        """What of it are whole windows of a rollup; it may end before it begins."""
+        grain_ms = grain_s * 1000
+        start, end = self.start_ms, self.end_ms
+        return Span(
+            None if start is None else -(-start // grain_ms) * grain_ms,
+            None if end is None else end // grain_ms * grain_ms,
+        )
 
 
 def time_literal(time_ms: int | None) -> str:
@@ -71,6 +80,32 @@ def table_for(words: Collection[str], span: Span, grain_s: int | None) -> str:
         if fine and span.fits(window_s) and not lacks & named:
             return table
     return "flows"
+
+
+def pieces(
+    words: Collection[str], span: Span, grain_s: int | None = None
+) -> list[tuple[str, Span]]:
+    """Tables of flows that have a span together, each row once: the coarsest in its middle.
+
+    Args:
+        words: as of ``table_for``.
+        span: what is asked for.
+        grain_s: as of ``table_for``.
+    """
+    for table, window_s, _ in _ROLLUPS:
+        inner = span.whole(window_s)
+        start, end = inner.start_ms, inner.end_ms
+        if start is not None and end is not None and start >= end:
+            continue
+        if table_for(words, inner, grain_s) != table:
+            continue
+        before, after = Span(span.start_ms, inner.start_ms), Span(inner.end_ms, span.end_ms)
+        return [
+            *(pieces(words, before, grain_s) if before.start_ms != before.end_ms else ()),
+            (table, inner),
+            *(pieces(words, after, grain_s) if after.start_ms != after.end_ms else ()),
+        ]
+    return [("flows", span)]
 
 
 def step_s(span: Span) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from flows.errors import UsageError
 from flows.storage.migrate import migrations
-from flows.storage.resolution import Span, since, step_s, table_for, widened
+from flows.storage.resolution import Span, pieces, since, step_s, table_for, widened
 from flows.storage.saved import parse, saved
 from flows.storage.saved_sql import Asked, statement
 
@@ -125,6 +125,43 @@ def test_long_spans_are_widened_to_a_rollup(hours: int, grain_ms: int, table: st
     assert table_for(set(), Span(first, last), None) == table
 
 
+@pytest.mark.parametrize(
+    ("words", "span", "wanted"),
+    [
+        (
+            {"bytes"},
+            (10_000, 2 * HOUR_MS + 70_000),
+            [
+                ("flows", 10_000, 60_000),
+                ("flows_1m", 60_000, HOUR_MS),
+                ("flows_1h", HOUR_MS, 2 * HOUR_MS),
+                ("flows_1m", 2 * HOUR_MS, 2 * HOUR_MS + 60_000),
+                ("flows", 2 * HOUR_MS + 60_000, 2 * HOUR_MS + 70_000),
+            ],
+        ),
+        (
+            {"dst_port"},
+            (0, HOUR_MS + 1),
+            [("flows_1m", 0, HOUR_MS), ("flows", HOUR_MS, HOUR_MS + 1)],
+        ),
+        ({"src_port"}, (0, HOUR_MS), [("flows", 0, HOUR_MS)]),
+        ({"bytes"}, (10_000, 20_000), [("flows", 10_000, 20_000)]),
+        ({"bytes"}, (None, HOUR_MS), [("flows_1h", None, HOUR_MS)]),
+        (
+            {"bytes"},
+            (None, 60_000),
+            [("flows_1h", None, 0), ("flows_1m", 0, 60_000)],
+        ),
+    ],
+)
+def test_a_span_is_cut_into_the_coarsest_pieces(
+    words: set[str], span: tuple[int | None, int], wanted: list[tuple[str, int | None, int]]
+) -> None:
+    """Each time of the span is in one piece: whole hours and minutes, panes at the ends."""
+    found = [(table, part.start_ms, part.end_ms) for table, part in pieces(words, Span(*span))]
+    assert found == wanted
+
+
 def test_steps_follow_the_span() -> None:
     """A series has at most a hundred buckets."""
     spans = {100: 2, 3600: 60, 86_400: 900, 7 * 86_400: 14_400, 10_000 * 86_400: 86_400}
@@ -137,6 +174,12 @@ def test_long_spans_reach_back_to_a_whole_window() -> None:
     assert since(now - 60_000, now) == now - 60_000
     assert since(now - 2 * HOUR_MS, now) % 60_000 == 0
     assert since(now - 48 * HOUR_MS, now) % HOUR_MS == 0
+
+
+def test_a_list_ends_where_it_is_asked_to() -> None:
+    """The statement has the limit in it, and none where all rows are wanted."""
+    assert statement(QUERY, {"host": "::1"}, Asked(Span(), rows=5)).endswith("\nLIMIT 5")
+    assert "LIMIT" not in statement(QUERY, {"host": "::1"}, ALL)
 
 
 def test_every_file_has_a_title_and_words() -> None:
