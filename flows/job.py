@@ -23,8 +23,10 @@ from flows.detect import registry
 from flows.detection import DetectionRun
 from flows.errors import NetSpectraError
 from flows.metrics import MetricsServer, Readings
+from flows.names.watch import NamesWatch
 from flows.progress import Progress
 from flows.settings import Settings
+from flows.settings.model import NameFiles
 from flows.sinks.result_rows import Context
 from flows.sinks.store import ResultSink, StoredCounts, UnitSink
 from flows.sources import inputs
@@ -103,6 +105,9 @@ class Job:
             self._space = space.watch(self.store, settings.storage, measured=measured)
             opened.callback(self._space.close)
             opened.callback(LoopbackServer(self.store, settings.storage).close)
+            # Who tries rules out or reads a capture once needs no names; one process loads them.
+            names = settings.names if tell and first else NameFiles()
+            opened.callback(NamesWatch(self.store, names).close)
             self._input = open_input(self.store)
             resumes = settings.source_kind == "kafka"
             self._detection = DetectionRun(

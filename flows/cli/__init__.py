@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "check": "Check that the store's tables agree.",
     "config": "Show or check the settings.",
     "migrate": "Bring the store's tables up to date.",
+    "names": "Give names to networks, AS numbers, countries.",
     "access": "Make users who only read a server.",
     "notify": "Try the notifiers out.",
     "topics": "List, create or watch the Kafka topics.",

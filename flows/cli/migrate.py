@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 
@@ -45,7 +47,8 @@ def command(dry_run: bool, cluster: str) -> None:
         with Store.open(loaded.store, migrated=False, serve=False) as store:
             statements = migrate(store, dry_run)
     for statement in statements if dry_run else ():
-        click.echo(f"{statement};\n")
+        shown = re.sub(r"PASSWORD '(?:[^'\\]|\\.)*'", "PASSWORD '********'", statement)
+        click.echo(f"{shown};\n")
     if not statements:
         click.echo("the store is up to date", err=dry_run)
     elif not dry_run:

@@ -34,7 +34,7 @@ from flows.settings.llm import Llm
 from flows.settings.notifiers import Notifier, check_notifiers
 from flows.settings.section import Section
 from flows.settings.tasks import DEFAULT_TASKS, Task, check_tasks
-from flows.settings.units import Count, Duration, Durations, Name, Networks, to_ns
+from flows.settings.units import Count, Duration, Durations, Name, Names, Networks, to_ns
 
 INTERNAL: Final = (
     "10.0.0.0/8",
@@ -221,6 +221,24 @@ class Storage(Section):
     serve_password: Annotated[SecretStr | None, Field(min_length=12)] = None
 
 
+class NameFiles(Section):
+    """Files that name what is in the traffic, each a file or several with commas.
+
+    Attributes:
+        networks: CSV: prefix, name, site, description.
+        as_numbers: CSV (prefix, asn, name) or MMDB.
+        countries: CSV (prefix, country) or MMDB.
+        interfaces: CSV: probe, interface, name, description, speed.
+        services: CSV: protocol, port, name; before those that are known anyway.
+    """
+
+    networks: Names = ()
+    as_numbers: Names = ()
+    countries: Names = ()
+    interfaces: Names = ()
+    services: Names = ()
+
+
 class Metrics(Section):
     """Prometheus metrics of a job; off without a port.
 
@@ -262,6 +280,7 @@ class Settings(BaseSettings):
         max_tenants: More of them count under ``_other``.
         tasks: What is computed; a list replaces the default one.
         networks: Names of address ranges; added to the defaults, same names replaced.
+        names: Files with names for prefixes, AS numbers, countries, interfaces, services.
         detectors: The detectors that run by default, and how.
         rules: Rules of the user's own, on tasks or detectors.
         alerts: What happens to what the rules find.
@@ -284,6 +303,7 @@ class Settings(BaseSettings):
     window: Window = Window()
     tasks: Annotated[tuple[Task, ...], AfterValidator(check_tasks)] = DEFAULT_TASKS
     networks: dict[Name, Networks] = {"internal": INTERNAL}
+    names: NameFiles = NameFiles()
     detectors: Detectors = Detectors()
     rules: Annotated[tuple[Rule, ...], AfterValidator(check_rules)] = ()
     alerts: Alerts = Alerts()

@@ -3,7 +3,8 @@
 A user who may see some tenants only gets row policies on every table that says of which tenant
 its rows are; on what belongs to alerts, by the alert. Tables that say neither are not theirs. The
 policies restrict, so that what another statement allows takes nothing away from them, and they
-come before the grants.
+come before the grants. Names are the same for all tenants: they may be looked up, as views do, but
+not listed.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def grants(
                     "FOR SELECT USING 1 TO ALL"
                 )
             yield f"GRANT{on} SELECT ON {each} TO {who}"
+    for name in _dictionaries():
+        yield f"GRANT{on} dictGet ON {place}.{name} TO {who}"
 
 
 def _relations() -> Iterator[tuple[str, str, frozenset[str]]]:
@@ -92,6 +95,14 @@ def _relations() -> Iterator[tuple[str, str, frozenset[str]]]:
                 found[match[2]] = match[1], frozenset(names)
     for name, (kind, columns) in found.items():
         yield kind, name, columns
+
+
+def _dictionaries() -> list[str]:
+    """Names of the dictionaries, which say the same to all tenants."""
+    statements = (s for migration in migrate.migrations() for s in migration.statements)
+    return re.findall(
+        r"^CREATE DICTIONARY IF NOT EXISTS (\w+)", "\n".join(statements), re.MULTILINE
+    )
 
 
 def _name(text: str) -> str:

@@ -15,11 +15,18 @@ from typing import Final, Protocol
 
 from flows.errors import StoreError
 
-EMBEDDED: Final[Mapping[str, str]] = {"{{flows_partition}}": "toYYYYMMDD(window_start)"}
+EMBEDDED: Final[Mapping[str, str]] = {
+    "{{flows_partition}}": "toYYYYMMDD(window_start)",
+    "{{dictionary_user}}": "",
+    "{{dictionary_lifetime}}": "0",
+}
 """What the templates stand for in an embedded store, which may hold years of captures."""
 
 SERVER: Final[Mapping[str, str]] = {
-    "{{flows_partition}}": "toStartOfInterval(window_start, INTERVAL 6 HOUR)"
+    "{{flows_partition}}": "toStartOfInterval(window_start, INTERVAL 6 HOUR)",
+    "{{dictionary_user}}": "",
+    # Who loads names may be elsewhere: each server looks for new ones by itself.
+    "{{dictionary_lifetime}}": "MIN 300 MAX 600",
 }
 """What they stand for on a server, where retention drops partitions."""
 

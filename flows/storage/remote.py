@@ -18,7 +18,7 @@ import pyarrow as pa
 from flows.errors import StoreError
 from flows.storage import migrate
 from flows.storage.address import ServerAddress
-from flows.storage.embedded import WRITING, faults
+from flows.storage.embedded import WRITING, faults, quote
 from flows.storage.unavailable import StoreUnavailable, in_short, is_passing
 
 _ENGINE_ONLY: Final = ("max_threads", "memory")
@@ -42,10 +42,11 @@ class Server:
         StoreError: the server can't be reached, or refuses the user or the database.
     """
 
-    template = migrate.SERVER
-
     def __init__(self, address: ServerAddress) -> None:
         self.address = address
+        # Dictionaries read their tables as somebody who may: a server may have no user `default`.
+        who = f"USER {quote(address.user)} PASSWORD {quote(address.password)} "
+        self.template = {**migrate.SERVER, "{{dictionary_user}}": who}
         self._idle: dict[int, list[Any]] = {ANSWER_S: [], INSERT_ANSWER_S: []}
         self._lock = threading.Lock()
         # Each fault is told by what we raise.

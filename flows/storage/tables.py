@@ -36,6 +36,7 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 
 _RESULT: Final = {"tenant": NAME, "window_start": WINDOW, "horizon": _U32, "task": NAME}
 _VERSION: Final = {"revision": _U32, "updated_at": WINDOW}
+_PREFIX: Final = {"load_id": _U64, "address": ADDRESS, "prefix": pa.string()}
 
 SCHEMAS: Final[Mapping[str, pa.Schema]] = MappingProxyType(
     {
@@ -276,6 +277,26 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = MappingProxyType(
             tokens=_U32,
             updated_at=WINDOW,
         ),
+        "names_loads": _schema(
+            kind=NAME,
+            load_id=_U64,
+            digest=pa.string(),
+            files=pa.list_(pa.string()),
+            row_count=_U64,
+            loaded_at=WINDOW,
+        ),
+        "names_networks_log": _schema(**_PREFIX, name=NAME, site=NAME, description=pa.string()),
+        "names_as_numbers_log": _schema(**_PREFIX, asn=_U32, name=NAME),
+        "names_countries_log": _schema(**_PREFIX, country=NAME),
+        "names_interfaces_log": _schema(
+            load_id=_U64,
+            probe=NAME,
+            interface=pa.string(),
+            name=pa.string(),
+            description=pa.string(),
+            speed_bps=_U64,
+        ),
+        "names_services_log": _schema(load_id=_U64, ip_proto=_U8, port=_U16, name=pa.string()),
     }
 )
 """Arrow schema of every table that is written, without the columns that have a default."""

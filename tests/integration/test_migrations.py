@@ -166,7 +166,9 @@ def test_every_earlier_state_becomes_the_newest(tmp_path: Path, version: int) ->
         columns = columns_of(store) if version >= FIRST_PROGRAM else {}
         fill(store, columns)
         if columns:
-            assert not [table for table, lines in contents(store).items() if not lines]
+            empty = [table for table, lines in contents(store).items() if not lines]
+            # Names are of kinds that made-up rows don't have.
+            assert not [table for table in empty if not table.startswith("names_")]
     migrating = [sys.executable, "-c", KILLED_INSIDE, str(tmp_path / "earlier"), str(version + 1)]
     assert subprocess.run(migrating, cwd=ROOT, check=False).returncode == -signal.SIGKILL
     with Store.open(f"chdb:{tmp_path}/fresh", serve=False) as store:

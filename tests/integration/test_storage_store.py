@@ -79,7 +79,7 @@ def test_every_column_has_a_comment(store: Store) -> None:
     """Each table and view, and each column of them, says what it holds."""
     tables = store.run(
         "SELECT name, comment FROM system.tables WHERE database = currentDatabase() "
-        "AND engine NOT IN ('View', 'MaterializedView') ORDER BY name"
+        "AND engine NOT IN ('View', 'MaterializedView', 'Dictionary') ORDER BY name"
     ).splitlines()
     assert {line.split("\t")[0] for line in tables} == {
         *SCHEMAS,
@@ -91,7 +91,8 @@ def test_every_column_has_a_comment(store: Store) -> None:
     assert all(line.split("\t")[1] for line in tables)
     silent = store.run(
         "SELECT table, name FROM system.columns WHERE database = currentDatabase() "
-        "AND comment = '' AND NOT endsWith(table, '_feed')"
+        "AND comment = '' AND NOT endsWith(table, '_feed') AND table NOT IN ("
+        "SELECT name FROM system.tables WHERE engine = 'Dictionary' AND comment != '')"
     )
     assert silent == ""
 

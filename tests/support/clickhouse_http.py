@@ -184,6 +184,8 @@ class Handler(BaseHTTPRequestHandler):
         if named := re.search(r"\bFORMAT (\w+)\s*;?\s*$", sql, re.I):
             form, sql = named[1], sql[: named.start()]
         form = form or "TabSeparated"
+        # A dictionary reads as a user, of whom this engine knows none with a password.
+        sql = sql.replace(f"USER '{USER}' PASSWORD '{PASSWORD}' ", "")
         parameters = {name[6:]: v for name, v in given.items() if name.startswith("param_")}
         numbers, _ = self._session(given)
         with closing(self._handle(numbers, given.get("database", ""))) as handle:

@@ -57,7 +57,7 @@ def test_every_statement_is_parsed(engine: Any, name: str) -> None:
 def test_the_cluster_has_the_same_tables() -> None:
     """Every table, view, feed and function is there under its own name, and a local table each."""
     statements = list(schema("main"))
-    for kind in ("VIEW", "MATERIALIZED VIEW", "FUNCTION"):
+    for kind in ("VIEW", "MATERIALIZED VIEW", "FUNCTION", "DICTIONARY"):
         assert created(kind, statements) == created(kind, PLAIN)
     tables = created("TABLE", PLAIN)
     assert len(tables) > 15
@@ -147,8 +147,12 @@ def test_every_row_of_a_tenant_is_guarded() -> None:
             assert match[1] in restricted or match[1] not in tables
     assert restricted == granted & tables
     assert {"flows", "totals", "alerts_log", "alert_evidence", "dropped"} <= restricted
-    assert granted - tables >= {"alerts", "rates", "completeness", "spreaders"}
-    assert not granted & {"commits", "positions", "schema_migrations"}
+    assert granted - tables >= {"alerts", "rates", "completeness", "spreaders", "flows_named"}
+    assert not granted & {"commits", "positions", "schema_migrations", "names_networks"}
+    looked_up = {
+        match[1] for s in statements if (match := re.search(r"GRANT dictGet ON .*\.(\w+)", s))
+    }
+    assert looked_up == created("DICTIONARY", PLAIN)
     on_cluster = "\n".join(grants("u", "p", ["acme"], cluster="main"))
     assert "ON `default`.flows_local AS RESTRICTIVE" in on_cluster
 

@@ -1,0 +1,26 @@
+-- Autonomous systems by bytes.
+--
+-- A packet between two counts for both. Addresses of which `names.as_numbers` knows nothing,
+-- private ones among them, are AS 0 without a name. Hosts are the different addresses seen.
+SELECT
+    as_number(host) AS asn,
+    as_name(host) AS name,
+    sum(host_sent) + sum(host_received) AS total_bytes,
+    sum(host_sent) AS sent_bytes,
+    sum(host_received) AS received_bytes,
+    sum(host_packets) AS total_packets,
+    count() AS hosts
+FROM
+(
+    SELECT
+        side.1 AS host,
+        sumIf(bytes, side.2) AS host_sent,
+        sumIf(bytes, NOT side.2) AS host_received,
+        sum(packets) AS host_packets
+    FROM {{flows}}
+    ARRAY JOIN [(src_addr, true), (dst_addr, false)] AS side
+    WHERE {{where}} AND eth_type IN (0x0800, 0x86DD)
+    GROUP BY host
+)
+GROUP BY asn, name
+ORDER BY total_bytes DESC, asn
