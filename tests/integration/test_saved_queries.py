@@ -270,14 +270,21 @@ def test_asymmetric_flows(ask: Ask, flows: list[Row]) -> None:
 
 
 def test_ports(ask: Ask, flows: list[Row]) -> None:
-    """Bytes, clients and servers of each service."""
-    rows = [row for row in flows if row["dst_port"] == 443 and row["ip_proto"] == 6]
+    """Bytes of both ways, clients and servers of each service."""
+    to = [row for row in flows if row["ip_proto"] == 6 and row["dst_port"] == 443]
+    back = [row for row in flows if row["ip_proto"] == 6 and row["src_port"] == 443]
+    to = [row for row in to if row["src_port"] >= 443]
+    back = [row for row in back if row["dst_port"] > 443]
     found = {row["service"]: row for row in ask("ports", limit=1_000_000, below="65536")}
-    assert found["443/TCP"]["sent_bytes"] == sum(row["bytes"] for row in rows)
-    assert found["443/TCP"]["clients"] == len({row["src"] for row in rows})
-    assert found["443/TCP"]["servers"] == len({row["dst"] for row in rows})
+    https = found["443/TCP"]
+    assert https["to_service_bytes"] == sum(row["bytes"] for row in to) > 0
+    assert https["from_service_bytes"] == sum(row["bytes"] for row in back) > 0
+    assert https["total_bytes"] == https["to_service_bytes"] + https["from_service_bytes"]
+    assert https["total_packets"] == sum(row["packets"] for row in to + back)
+    assert https["clients"] == len({row["src"] for row in to} | {row["dst"] for row in back})
+    assert https["servers"] == len({row["dst"] for row in to} | {row["src"] for row in back})
     assert {"53/UDP", "ICMP 8.0"} <= found.keys()
-    assert sum(row["sent_bytes"] for row in found.values()) == sum(row["bytes"] for row in flows)
+    assert sum(row["total_bytes"] for row in found.values()) == sum(row["bytes"] for row in flows)
 
 
 def test_networks(ask: Ask, flows: list[Row]) -> None:
