@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli import options, query_sketches
+from flows.cli import options, query_sketches, query_where
 
 if TYPE_CHECKING:
     from flows.storage.saved import SavedQuery
@@ -85,7 +85,7 @@ def _options(query: SavedQuery, run: Any) -> Any:
             "-n", "--rows", type=click.IntRange(1), default=rows, show_default=True, help="At most."
         ),
         click.option("--tenant", default="", help="Of this tenant."),
-        click.option("--where", default="", metavar="SQL", help='A condition: "dst_port = 443".'),
+        click.option("--where", default="", metavar="SQL", help=query_where.help_text(query)),
         options.span,
     ):
         run = add(run)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli import answer, options
+from flows import settings
+from flows.cli import answer, options, query_where
 from flows.cli.text import time_text
+from flows.errors import StoreError, UsageError
 from flows.storage import dropped, resolution
 from flows.storage.embedded import ALONE
 from flows.storage.resolution import Span
 from flows.storage.saved import SavedQuery
-from flows.storage.saved_sql import Asked, statement
+from flows.storage.saved_sql import Asked, named_networks, statement
 
 if TYPE_CHECKING:
     from flows.storage.reader import Reader
@@ -38,6 +40,7 @@ def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
     step_s = max((given.get("step_ns") or 0) // 10**9, 0)
 
     with options.open_store(ALONE) as reader:
+        _check_networks(reader, named_networks(query, values))
         if query.is_bounded and None in (span.start_ms, span.end_ms):
             span = _within(span, _traffic(reader))
         asked = Asked(span, given["tenant"], given["where"], step_s, given["rows"] or 0)
@@ -45,7 +48,10 @@ def run(query: SavedQuery, given: Mapping[str, Any]) -> None:
         if given["as_sql"]:
             click.echo(f"{sql};")
             return
-        found = answer.ask(reader, sql)
+        try:
+            found = answer.ask(reader, sql)
+        except StoreError as error:
+            raise query_where.explained(reader, query, asked.where, error) from error
         nothing = "" if found.rows or given["form"] != "table" else _nothing(_traffic(reader))
         missing = dropped.told(reader.query, dropped.read_by(sql), span, given["tenant"])
     answer.show(found, given["form"], nothing)
@@ -65,6 +71,18 @@ def span_of(given: Mapping[str, Any]) -> Span:
         msg = "the span ends before it begins; look at --from and --to"
         raise click.UsageError(msg)
     return Span(start_ms, end_ms)
+
+
+def _check_networks(reader: Reader, names: set[str]) -> None:
+    """Refuse a name that is neither in the settings nor in the store, from when it was."""
+    configured = settings.load().networks
+    if names <= set(configured):
+        return
+    stored = reader.query("SELECT DISTINCT arrayJoin([src_net, dst_net]) AS name FROM flows_1h")
+    known = {*configured, *map(str, stored["name"].to_pylist())} - {""}
+    for name in sorted(names - known):
+        msg = f"there is no network {name}; known are {', '.join(sorted(known)) or 'none'}"
+        raise UsageError(msg)
 
 
 def _traffic(reader: Reader) -> Span:

@@ -28,6 +28,8 @@ _PARAMETER: Final = re.compile(r"-- :(\w+)(?: = (\S+))?: (.+)")
 PLACE: Final = re.compile(r"\{(\w+):(\w+)\}")
 """A parameter in a statement: name and kind."""
 
+_FROM: Final = re.compile(r"\bFROM (?:\{\{)?(\w+)")
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -52,6 +54,12 @@ class SavedQuery:
     def is_series(self) -> bool:
         """Whether it has a row for each bucket of time, rather than the top of a list."""
         return "{{time}}" in self.template
+
+    @property
+    def table(self) -> str:
+        """The table whose rows conditions are about."""
+        before = self.template.partition("{{where}}")[0]
+        return str(_FROM.findall(before)[-1])
 
     @property
     def is_bounded(self) -> bool:

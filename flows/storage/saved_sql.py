@@ -17,6 +17,7 @@ from flows.storage.saved import PLACE, SavedQuery
 from flows.storage.statements import Refused, tokens
 
 _NAME: Final = re.compile(r"[\w-]+")
+_SIDES: Final = {"Source": "src", "Destination": "dst"}
 _ALL_ROWS: Final = 2**32 - 1
 
 
@@ -89,10 +90,8 @@ def _words(template: str) -> set[str]:
 
 
 def _value(name: str, text: str, kind: str) -> str:
-    if kind == "Source":
-        return _side(name, text, "src")
-    if kind == "Destination":
-        return _side(name, text, "dst")
+    if kind in _SIDES:
+        return _side(name, text, _SIDES[kind])
     if kind.startswith("UInt"):
         if not text.isdecimal() or int(text) >= 2 ** int(kind[4:]):
             msg = f"{name} {text!r}: wanted a whole number"
@@ -114,6 +113,22 @@ def _side(name: str, text: str, side: str) -> str:
     if first == last:
         return f"{side}_addr = {first}"
     return f"{side}_addr BETWEEN {first} AND {last}"
+
+
+def named_networks(query: SavedQuery, values: Mapping[str, str]) -> set[str]:
+    """Names of configured networks among the values of a query's parameters."""
+    defaults = {parameter.name: parameter.default or "" for parameter in query.parameters}
+    places = [each for each in PLACE.findall(query.template) if each[1] in _SIDES]
+    texts = {values.get(name, defaults[name]) for name, _ in places}
+    return {text for text in texts if _NAME.fullmatch(text) and not _is_network(text)}
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _seconds(step: int, span: Span) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 
 from flows.cli import main
 from flows.storage import resolution
+from flows.storage.saved import saved
 from flows.storage.store import Store
 from tests.support.store_rows import T0_MS, address, rows
 
 Run = Callable[..., str]
+ALONE = [name for name, query in saved().items() if all(p.default for p in query.parameters)]
+"""Queries that run without an argument."""
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             eth_type=[0x0800, 0x0800, 0x86DD],
             bytes=[1000, 3000, 12_345],
             packets=[1, 2, 3],
+            src_net=["", "", "store-only"],
         )
         store.insert("flows", flows, "t")
         store.insert("totals", rows("totals", window_start=[T0_MS, T0_MS + 2000]), "t")
@@ -111,8 +116,44 @@ def test_refusals_are_one_line(run: Run) -> None:
         "top-talkers", "--from", "2023-11-14", "--to", "2023-11-13", code=2
     )
     assert "--where" in run("top-talkers", "--where", "1) OR (1", code=2)
-    assert "bytess" in run("top-talkers", "--where", "bytess > 1", code=1)
     assert "No such command 'top-walkers'" in run("top-walkers", code=2)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_condition_on_a_column_that_is_not_there(run: Run, filled: Store, name: str) -> None:
+    """The answer is one line with the columns of the query's table, all of which it has."""
+    error = run(name, "--where", "bytess > 1", code=2)
+    assert f"{name} reads {saved()[name].table}, which has no bytess; it has " in error
+    assert "SELECT" not in error
+    listed = error.rstrip().partition("it has ")[2]
+    filled.run(f"SELECT {listed} FROM {saved()[name].table} LIMIT 0")
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_the_example_of_a_condition_can_be_used(run: Run, name: str) -> None:
+    """What each query's help gives as an example of a condition, its table knows."""
+    words = " ".join(run(name, "--help").split())
+    shown = re.search(r'--where SQL A condition on columns of (\w+): "(.+?)"\.', words)
+    assert shown
+    run(name, "--where", shown[2])
+
+
+@pytest.mark.parametrize("condition", ["fooo(1) = 2", "bytes = = 1", "dst_addr = 'nowhere'"])
+def test_a_condition_that_cannot_be_read(run: Run, condition: str) -> None:
+    """One line names the condition and the reason, without the statement around it."""
+    error = run("top-talkers", "--where", condition, code=2)
+    assert f"--where {condition!r}: " in error or f'--where "{condition}": ' in error
+    assert "DB::" not in error
+    assert "SELECT" not in error
+
+
+def test_a_network_that_is_not_there(run: Run) -> None:
+    """A misspelt name of a network is refused with those that are known."""
+    for misspelt in (("peers", "offfice"), ("between", "internal", "offfice")):
+        error = run(*misspelt, code=2)
+        assert "there is no network offfice; known are internal" in error
+    run("peers", "internal")
+    run("peers", "store-only")
 
 
 def test_the_statement_can_be_taken_along(run: Run, filled: Store) -> None:
