@@ -113,13 +113,14 @@ def run(plan: Plan) -> int:
             error = session.ship(shipper, stop)
         else:
             session.leave()
+        rest = session.rest()
     kept = session.keeper.counts() if session.keeper else None
     elapsed_s = time.monotonic() - start_s
-    print(probe_status.summary(session.sample(), plan.name, elapsed_s, kept), flush=True)
+    print(probe_status.summary(session.sample(), plan.name, elapsed_s, kept, rest), flush=True)
     if error is not None:
         print(f"netspectra: {error}", file=sys.stderr)
         return FAILED
-    return 0 if probe_status.complete(session.sample()) else INCOMPLETE
+    return 0 if probe_status.complete(session.sample(), rest) else INCOMPLETE
 
 
 class _Session:
@@ -145,7 +146,7 @@ class _Session:
             packets_delivered=0,
             packets_in_flight=0,
             queue_bytes=0,
-            kafka="unreachable",
+            kafka=probe_status.UNREACHABLE,
             paused=True,
             aggregated=self.capture.aggregated,
         )
@@ -192,6 +193,12 @@ class _Session:
         except ShipError as error:
             return error
         return None
+
+    def rest(self) -> probe_status.Rest:
+        """What was not read of the files that are replayed."""
+        if not isinstance(self.capture, FileCapture):
+            return probe_status.NOTHING
+        return probe_status.Rest(*self.capture.count_rest())
 
     def close(self) -> None:
         """Give everything back; what wasn't delivered stays pinned for the next start."""

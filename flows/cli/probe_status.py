@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from probe.ship.agent import AgentStatus
 
 DRAW_EVERY_S: Final = 0.5
+
+UNREACHABLE: Final = "unreachable"
+"""How it stands with Kafka before any broker answered."""
 
 WANTED: Final = frozenset({"sampled_out"})
 """Reasons of drops that somebody asked for."""
@@ -149,13 +153,39 @@ def left(status: AgentStatus) -> int:
     return status.counts.seen - dropped - status.packets_delivered
 
 
-def complete(status: AgentStatus) -> bool:
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What a replay that was stopped has not read of its files.
+
+    Attributes:
+        packets: those that were counted.
+        counted: whether there are no more than these.
+    """
+
+    packets: int = 0
+    counted: bool = True
+
+    def __bool__(self) -> bool:
+        """Whether anything was left unread."""
+        return self.packets > 0 or not self.counted
+
+
+NOTHING: Final = Rest()
+
+
+def complete(status: AgentStatus, rest: Rest = NOTHING) -> bool:
     """Whether every packet that was wanted is in Kafka."""
-    return lost(status.counts.dropped) == 0 and left(status) == 0
+    return lost(status.counts.dropped) == 0 and left(status) == 0 and not rest
 
 
-def summary(status: AgentStatus, name: str, elapsed_s: float, kept: KeepCounts | None) -> str:
-    """What became of all packets: seen = delivered + dropped + left."""
+def summary(
+    status: AgentStatus,
+    name: str,
+    elapsed_s: float,
+    kept: KeepCounts | None,
+    rest: Rest = NOTHING,
+) -> str:
+    """What became of all packets: seen = delivered + dropped + left; the rest wasn't seen."""
     counts = status.counts
     dropped = {reason: count for reason, count in sorted(counts.dropped.items()) if count}
     rows = [("seen", counts.seen, ""), ("delivered", status.packets_delivered, "")]
@@ -164,6 +194,8 @@ def summary(status: AgentStatus, name: str, elapsed_s: float, kept: KeepCounts |
     width = max(len(f"{count:,}") for _, count, _ in rows)
     lines = [f"probe {name}, {elapsed_s:.1f} s, packets:"]
     lines += [f"  {what:<10} {count:>{width},}  {why}".rstrip() for what, count, why in rows]
+    if rest:
+        lines.append(f"  and {_at_least(rest.packets, rest)} of the files that were not read")
     if counts.filtered:
         lines.append(f"  and {counts.filtered:,} that the filter left out")
     if kept is not None:
@@ -173,9 +205,17 @@ def summary(status: AgentStatus, name: str, elapsed_s: float, kept: KeepCounts |
             f"{kept.kept_bytes / 1e6:,.1f} MB{skipped}{_deleted(kept.deleted_files)}"
         )
     whole = "complete: every packet that was wanted is in Kafka"
-    missing = lost(counts.dropped) + left(status)
-    lines.append(f"  {whole}" if complete(status) else f"  incomplete: {missing:,} packets missing")
+    missing = lost(counts.dropped) + left(status) + rest.packets
+    if complete(status, rest):
+        lines.append(f"  {whole}")
+    else:
+        why = "; no broker answered" if status.kafka == UNREACHABLE else ""
+        lines.append(f"  incomplete: {_at_least(missing, rest)} packets missing{why}")
     return "\n".join(lines)
+
+
+def _at_least(count: int, rest: Rest) -> str:
+    return f"{count:,}" if rest.counted else f"at least {count:,}"
 
 
 def _files(count: int, kind: str = "") -> str:

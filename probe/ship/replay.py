@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from probe.capture import CaptureFile
+from probe.errors import CaptureError
 from probe.live import CaptureCounts
 from schemas.record import PACKET, CapturePoint, Packets, as_words
 
@@ -123,6 +124,29 @@ class FileCapture:
     def detach(self) -> None:
         """Replay nothing more."""
         self._detached = True
+
+    def count_rest(self, most_s: float = 2.0) -> tuple[int, bool]:
+        """Read what was never taken, only to count it.
+
+        Args:
+            most_s: when to give up.
+
+        Returns:
+            Packets, and whether that is all of them: not when time ran out, or when a file can't
+            be read.
+        """
+        until_s = self._now_s() + most_s
+        count = len(self._waiting)
+        self._waiting = self._buffer[:0]
+        try:
+            while self._fill():
+                count += len(self._waiting)
+                self._waiting = self._buffer[:0]
+                if self._now_s() > until_s:
+                    return count, False
+        except CaptureError:
+            return count, False
+        return count, True
 
     def close(self) -> None:
         """Stop and close the file."""

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from flows.cli import main, probe_route, probe_run, probe_status
 from flows.cli.probe_run import Plan, Stop
-from flows.cli.probe_status import Status
+from flows.cli.probe_status import Rest, Status
 from probe.filters import parse_rule
 from probe.keep import KeepCounts
 from probe.live import CaptureCounts
-from probe.ship.agent import AgentStatus
+from probe.ship.agent import Agent, AgentStatus
 from schemas.batch import decode_batch
 from schemas.framing import frame_confluent
 from schemas.record import Direction
@@ -254,6 +254,20 @@ def test_summary_balances(delivered: int, dropped: dict[str, int], lost_in_kafka
     assert lines[-1].strip().startswith("complete" if missing == 0 else f"incomplete: {missing:,}")
 
 
+def test_summary_tells_what_was_not_read() -> None:
+    """Packets of files that a stopped replay did not come to are missing, however many they are."""
+    for rest, says in ((Rest(7), "7"), (Rest(7, counted=False), "at least 7")):
+        text = probe_status.summary(status_of(5, {}, 5), "p", 1.0, None, rest)
+        assert f"\n  and {says} of the files that were not read\n" in text
+        assert text.endswith(f"\n  incomplete: {says} packets missing")
+        assert not probe_status.complete(status_of(5, {}, 5), rest)
+    nothing = probe_status.summary(
+        status_of(0, kafka=probe_status.UNREACHABLE), "p", 1.0, None, Rest(7)
+    )
+    assert nothing.endswith("incomplete: 7 packets missing; no broker answered")
+    assert not probe_status.complete(status_of(0), Rest(0, counted=False))
+
+
 def test_summary_tells_what_was_filtered_and_kept() -> None:
     """What the filter left out isn't part of the balance; what was kept is a line of its own."""
     kept = KeepCounts(offered=7, kept=5, skipped={"disk_full": 2}, kept_bytes=10**6, files=1)
@@ -378,6 +392,33 @@ def test_files_arrive_whole(
     assert f"kept {len(FRAMES)} of {len(FRAMES)} in 1 file" in text
     assert "complete: every packet that was wanted is in Kafka" in text
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_stopped_while_no_broker_answers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay that sent nothing ends with exit code 3, and all its packets are missing."""
+    capture_file("a.pcap", FRAMES)
+    ask = lambda _: signal.raise_signal(signal.SIGINT)  # noqa: E731 - Ctrl-C while it waits
+    monkeypatch.setattr(probe_run.time, "sleep", ask)
+    assert main(["probe", "--pcap", "a.pcap", "--speed", "max", "--brokers", "127.0.0.1:9"]) == 3
+    text = capsys.readouterr().out
+    assert f"and {len(FRAMES)} of the files that were not read" in text
+    assert f"incomplete: {len(FRAMES)} packets missing; no broker answered" in text
+    assert "complete: every packet" not in text
+
+
+def test_stopped_in_the_middle_of_a_file(
+    kafka: MockKafka, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay that is stopped says how many packets of its files it did not come to."""
+    capture_file("a.pcap", FRAMES)
+    capture_file("b.pcap", FRAMES)
+    monkeypatch.setattr(Agent, "_loop", lambda agent, finished: agent.stop())
+    arguments = ["--speed", "max", "--brokers", kafka.brokers]
+    assert main(["probe", "--pcap", "a.pcap", "b.pcap", *arguments]) == 3
+    text = capsys.readouterr().out
+    assert text.endswith(f"incomplete: {2 * len(FRAMES)} packets missing\n")
 
 
 def test_batches_are_registered_where_there_is_a_registry(

@@ -191,3 +191,22 @@ def test_no_file_is_refused(tmp_path: Path) -> None:
         FileCapture([])
     with pytest.raises(CaptureError, match="does not exist"):
         FileCapture([tmp_path / "none.pcap"])
+
+
+def test_rest_is_counted(tmp_path: Path, clock: Clock) -> None:
+    """What was not taken of this file and of later ones is counted, each packet once."""
+    files = [write(tmp_path / f"{name}.pcap", [10, 11, 12]) for name in "abc"]
+    capture = FileCapture(files, speed=1, now_s=clock)
+    assert len(drain(capture)) == 1
+    capture.detach()
+    assert capture.count_rest() == (8, True)
+    assert capture.count_rest() == (0, True)
+
+
+def test_rest_that_can_not_be_counted(tmp_path: Path) -> None:
+    """A file that is no capture, or too little time, makes the count a lower bound."""
+    first = write(tmp_path / "a.pcap", [10, 11, 12])
+    second = tmp_path / "b.pcap"
+    second.write_text("no capture")
+    assert FileCapture([first, second], speed=MAX_SPEED).count_rest() == (3, False)
+    assert FileCapture([first, first], speed=MAX_SPEED).count_rest(most_s=-1) == (3, False)
