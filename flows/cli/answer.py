@@ -65,10 +65,10 @@ def _table(found: Answer, nothing: str) -> None:
 
     from flows.summary import make_console
 
-    console = make_console()
     if not found.rows:
-        console.print(nothing)
+        print(nothing)
         return
+    console = make_console()
     console.width = _WIDEST  # a row is a line, on a narrow terminal too
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
     for name, kind in zip(found.names, found.types, strict=True):

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from flows.errors import StoreError, UsageError
-from flows.storage.embedded import quote
 from flows.storage.saved import SavedQuery
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def explained(reader: Reader, query: SavedQuery, where: str, error: StoreError) 
     if unknown:
         found = reader.query(
             "SELECT name FROM system.columns WHERE database = currentDatabase() "  # noqa: S608
-            f"AND table = {quote(query.table)} ORDER BY position"
+            f"AND table = '{query.table}' ORDER BY position"
         )
         known = ", ".join(map(str, found["name"].to_pylist()))
         what = f"{query.name} reads {query.table}, which has no {unknown[1]}; it has {known}"

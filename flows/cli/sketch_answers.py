@@ -12,7 +12,7 @@ import click
 from flows import settings
 from flows.cli import answer, options, query_run
 from flows.cli.answer import Answer
-from flows.cli.text import iso, number
+from flows.cli.text import iso, number, safe, time_text
 from flows.errors import UsageError
 from flows.sketches import Estimate
 from flows.sketches.at_rest import only, shared
@@ -22,7 +22,7 @@ from flows.sketches.superspread import SuperSpread
 from flows.storage.reader import Reader
 from flows.storage.saved_sql import condition_of
 from flows.storage.selection import Gap
-from flows.storage.stored_sketches import KIND_OF, Gathered, Selection, check_seeds, gather
+from flows.storage.stored_sketches import KIND_OF, Gathered, Selection, check_seeds, gather, stored
 from flows.windows import sampled
 from flows.windows.fields import FieldList
 from flows.windows.networks import Networks
@@ -30,7 +30,6 @@ from flows.windows.networks import Networks
 _MINUTE_MS: Final = 60_000
 _S_NS: Final = 10**9
 _FEW: Final = 5
-_NOTHING: Final = "nothing is stored of that"
 
 
 def distinct(given: Mapping[str, Any]) -> None:
@@ -45,6 +44,7 @@ def distinct(given: Mapping[str, Any]) -> None:
         if second is not None:
             other = replace(first, where=condition_of(second))
             parts.append(_counted(reader, given["tasks"], other))
+        nothing = _nothing(reader, "distinct", given["tasks"], parts)
     counts = [part.sketch or Distinct() for part in parts]
     check_seeds(set().union(*(part.seed_ids for part in parts)))
     a, b = counts[0], counts[-1]
@@ -54,15 +54,18 @@ def distinct(given: Mapping[str, Any]) -> None:
         found = a.estimate()
     else:
         found = shared(a, b) if given["both"] is not None else only(a, b)
-    names = ("estimate", "lower", "upper", "confidence")
-    values = _sampled_too(found, parts)
-    _show(given, names, ("Float64",) * 4, [values] if any(p.windows for p in parts) else [], parts)
+    names = ("counted", "estimate", "lower", "upper", "confidence")
+    fields = dict.fromkeys(name for part in parts for name in part.fields)
+    values = (" ".join(fields or given["tasks"]), *_sampled_too(found, parts))
+    rows = [] if nothing else [values]
+    _show(given, names, ("String", *("Float64",) * 4), rows, parts, nothing)
 
 
 def top(given: Mapping[str, Any]) -> None:
     """The heaviest keys."""
     with options.open_store() as reader:
         found = gather(reader, KIND_OF["top"], given["task"], _selection(given))
+        nothing = _nothing(reader, "top", [given["task"]], [found])
     rows: list[Sequence[Any]] = []
     notes = []
     if isinstance(found.sketch, Frequency):
@@ -76,13 +79,22 @@ def top(given: Mapping[str, Any]) -> None:
             notes.append(f"no other key has more than {ranking.error:,} {given['by']}")
     metrics = [f"{metric}{end}" for metric in ("packets", "bytes") for end in _ENDS]
     names = ("rank", "key", *metrics, "confidence")
-    _show(given, names, ("UInt16", "String", *("UInt64",) * 6, "Float64"), rows, [found], notes)
+    _show(
+        given,
+        names,
+        ("UInt16", "String", *("UInt64",) * 6, "Float64"),
+        rows,
+        [found],
+        nothing,
+        notes,
+    )
 
 
 def spread(given: Mapping[str, Any]) -> None:
     """Keys with the most different elements."""
     with options.open_store() as reader:
         found = gather(reader, KIND_OF["spread"], given["task"], _selection(given))
+        nothing = _nothing(reader, "spread", [given["task"]], [found])
     rows: list[Sequence[Any]] = []
     notes = []
     if isinstance(found.sketch, SuperSpread):
@@ -95,7 +107,7 @@ def spread(given: Mapping[str, Any]) -> None:
             peers = number(listed.recall_peers)
             notes.append(f"keys with fewer than {peers} different ones may not have been found")
     names = ("rank", "key", "estimate", "lower", "upper", "confidence")
-    _show(given, names, ("UInt16", "String", *("Float64",) * 4), rows, [found], notes)
+    _show(given, names, ("UInt16", "String", *("Float64",) * 4), rows, [found], nothing, notes)
 
 
 _ENDS: Final = ("", "_lower", "_upper")
@@ -106,6 +118,23 @@ def _selection(given: Mapping[str, Any]) -> Selection:
     if given["ago_ns"] is not None and span.start_ms is not None:
         span = replace(span, start_ms=span.start_ms - span.start_ms % _MINUTE_MS)
     return Selection(span, condition_of(given["where"]), given["tenant"])
+
+
+def _nothing(reader: Reader, kind: str, tasks: Sequence[str], parts: Sequence[Gathered]) -> str:
+    """What there is, where nothing of it was asked for; empty where something was."""
+    if any(part.windows for part in parts):
+        return ""
+    there = stored(reader, KIND_OF[kind])
+    lines = ["no rows"]
+    for task in tasks:
+        tenants, span = there[task]
+        start, end = (time_text((ms or 0) * 10**6) for ms in (span.start_ms, span.end_ms))
+        named = f"tenant{'s' * (len(tenants) != 1)} {', '.join(map(safe, tenants))}"
+        lines.append(f"sketches of {task} are from {start} to {end} UTC, of the {named}")
+    others = [task for task in there if task not in tasks]
+    if others:
+        lines.append(f"other tasks are {', '.join(others)}")
+    return "; ".join(lines)
 
 
 def _counted(reader: Reader, tasks: Sequence[str], selection: Selection) -> Gathered:
@@ -125,6 +154,7 @@ def _counted(reader: Reader, tasks: Sequence[str], selection: Selection) -> Gath
             whole.sampling = whole.sampling.merge(part.sampling)
             whole.packets += part.packets
             whole.seed_ids |= part.seed_ids
+    whole.fields = tuple(dict.fromkeys(name for part in parts for name in part.fields))
     whole.sketch = Distinct.union(images) if images else None
     return whole
 
@@ -158,6 +188,7 @@ def _show(
     types: Sequence[str],
     rows: Sequence[Sequence[Any]],
     parts: Sequence[Gathered],
+    nothing: str,
     notes: Sequence[str] = (),
 ) -> None:
     """Print the rows, each with what it is made of; what is missing goes to stderr."""
@@ -174,7 +205,7 @@ def _show(
         " ".join(map(_interval, gaps)),
     )
     if given["form"] == "table":
-        answer.show(Answer(names, types, rows), "table", _NOTHING)
+        answer.show(Answer(names, types, rows), "table", nothing)
         if windows:
             few = f"{len(windows):,} window{'s' * (len(windows) != 1)}"
             notes = [f"{few} from {made_of[0]} to {made_of[1]}", *notes]

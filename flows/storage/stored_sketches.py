@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -80,6 +80,29 @@ def gather(reader: Reader, kind: str, task: str, selection: Selection) -> Gather
     if chosen.windows:
         found.sketch = merge(kind, _images(reader, kind, task, found))
     return found
+
+
+class Stored(NamedTuple):
+    """Of which time and tenants there are sketches of a task."""
+
+    tenants: list[str]
+    span: Span
+
+
+def stored(reader: Reader, kind: str) -> dict[str, Stored]:
+    """What there is of a kind, by task, in alphabetical order."""
+    rows = reader.query(
+        "SELECT task, arraySort(groupUniqArray(tenant)) AS tenants, "  # noqa: S608
+        "min(toUnixTimestamp64Milli(window_start)) AS start_ms, "
+        "max(toUnixTimestamp64Milli(window_start) + horizon * 1000) AS end_ms "
+        f"FROM sketches_log WHERE kind = {quote(kind)} GROUP BY task ORDER BY task"
+    ).to_pylist()
+    return {
+        str(row["task"]): Stored(
+            [*map(str, row["tenants"])], Span(int(row["start_ms"]), int(row["end_ms"]))
+        )
+        for row in rows
+    }
 
 
 def _horizons(reader: Reader, kind: str, task: str) -> list[int]:

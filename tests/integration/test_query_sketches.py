@@ -165,9 +165,30 @@ def test_a_condition_chooses_windows(run: Run) -> None:
     assert row["windows"] == 2
     assert brackets(row, 1500)
     assert count(run, "--where", "tenant = 'south'")["estimate"] == pytest.approx(800, rel=0.05)
-    assert run("distinct", "--where", "toDayOfWeek(window_start) = 2") == (
-        "nothing is stored of that\n"
+
+
+def test_nothing_found(run: Run) -> None:
+    """No rows: people are told the time, the tenants and the tasks of what there is."""
+    there = (
+        "no rows; sketches of distinct_src_addr are from 2023-11-15 00:00:00 to "
+        "2023-11-15 00:30:00 UTC, of the tenants north, south; other tasks are distinct_dst_addr"
     )
+    assert run("distinct", "--where", "toDayOfWeek(window_start) = 2").startswith(there)
+    assert run("distinct", "--tenant", "nobody").startswith(there)
+    assert run("distinct", "--tenant", "nobody", "--format", "jsonl") == ""
+    assert run("spread", "--since", "1h") == (
+        "no rows; sketches of fan_out are from 2023-11-15 00:00:00 to 2023-11-15 00:30:00 UTC, "
+        "of the tenant north\n"
+    )
+    assert "of the tenant north" in run("top", "--task", "top_dst_port", "--tenant", "nobody")
+
+
+def test_what_was_counted(run: Run) -> None:
+    """The row says which addresses were counted."""
+    assert count(run, "--tenant", "north")["counted"] == "src_addr"
+    both = ("--task", "distinct_src_addr", "--task", "distinct_dst_addr")
+    assert count(run, *both, "--tenant", "north")["counted"] == "src_addr dst_addr"
+    assert run("distinct").split()[:2] == ["counted", "estimate"]
 
 
 def test_two_selections(run: Run) -> None:
