@@ -90,7 +90,7 @@ def test_stays_under_the_budget(store: Store) -> None:
         assert used(store) <= budget
         left = days(store)
         assert left == list(range(left[0], day + 1))
-        assert watched.used_bytes == used(store)
+        assert 0 < watched.used_bytes <= budget
         assert watched.oldest_s // 86_400 - 20_000 == left[0]
     assert 0 < days(store)[0] <= 11
     assert days(store, "flows_1m")[0] <= days(store)[0]
