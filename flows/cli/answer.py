@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows.cli.alerts_list import write
-from flows.cli.text import number, safe
+from flows.cli.text import safe
 
 if TYPE_CHECKING:
     from flows.storage.reader import Reader
 
 _WIDEST = 10_000
+_MOST_DECIMALS = 5
+_IDENTIFIER = re.compile(r"(^|_)(port|interface|asn)$")
+"""Numbers that name something rather than count, which have no separators."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,13 @@ def _table(found: Answer, nothing: str) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
     for name, kind in zip(found.names, found.types, strict=True):
         table.add_column(name, justify="right" if _is_number(kind) else "left", no_wrap=True)
-    for row in found.rows:
-        table.add_row(*(_cell(v, kind) for v, kind in zip(row, found.types, strict=True)))
+    columns = zip(*found.rows, strict=True)
+    cells = [
+        _cells(name, kind, values)
+        for name, kind, values in zip(found.names, found.types, columns, strict=True)
+    ]
+    for row in zip(*cells, strict=True):
+        table.add_row(*row)
     console.print(table)
 
 
@@ -82,13 +92,20 @@ def _is_number(kind: str) -> bool:
     return kind.removeprefix("Nullable(").startswith(("UInt", "Int", "Float"))
 
 
-def _cell(value: Any, kind: str) -> str:
-    if value is None:
-        return "-"
+def _cells(name: str, kind: str, values: Sequence[Any]) -> list[str]:
+    """A column as text, its numbers with as many decimals each."""
     if kind.startswith("DateTime"):
-        return str(value).partition(".")[0]
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, int) and _is_number(kind):
-        return f"{value:,}"
-    return safe(str(value))
+        return ["-" if value is None else str(value).partition(".")[0] for value in values]
+    if not _is_number(kind):
+        return ["-" if value is None else safe(str(value)) for value in values]
+    comma = "" if _IDENTIFIER.search(name) else ","
+    decimals = _decimals([value for value in values if value is not None])
+    return ["-" if value is None else f"{value:{comma}.{decimals}f}" for value in values]
+
+
+def _decimals(values: Sequence[float]) -> int:
+    """How many decimals show what was rounded as it is, and else the largest in four digits."""
+    largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+    enough = max(3 - math.floor(math.log10(largest)), 0) if largest else 0
+    exact = (n for n in range(_MOST_DECIMALS) if all(round(v, n) == v for v in values))
+    return next(exact, min(enough, _MOST_DECIMALS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +30,17 @@ class Queries(click.Group):
 
         query = saved().get(cmd_name)
         return _command(query) if query else super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; a misspelt one is answered with the nearest."""
+        name = args[0]
+        if self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), 1, 0.6)
+            meant = f"did you mean {near[0]}" if near else "the queries are listed"
+            ctx.fail(f"there is no query {name!r}; {meant}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group("query", cls=Queries)
@@ -91,7 +103,12 @@ def _options(query: SavedQuery, run: Any) -> Any:
         run = add(run)
     if query.is_series:
         run = click.option(
-            "--step", "step_ns", type=options.DURATION, metavar="DURATION", help="A row each 5m."
+            "--step",
+            "step_ns",
+            type=options.DURATION,
+            metavar="DURATION",
+            help="A row each 5m. The first and last may be shorter: their rates are over what lies "
+            "between --from and --to, or the first and last traffic.",
         )(run)
     return run
 

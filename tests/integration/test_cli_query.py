@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.cli import main
+from flows.cli import answer, main
+from flows.cli.answer import Answer
 from flows.storage import resolution
 from flows.storage.saved import saved
 from flows.storage.store import Store
@@ -70,6 +71,34 @@ def test_table_for_people(run: Run) -> None:
     assert len(lines) == 3
 
 
+def test_numbers_of_a_column_are_alike(run: Run) -> None:
+    """Ports have no separators, and all numbers of a column as many decimals."""
+    header, *lines = (line.split() for line in run("largest-flows").splitlines())
+    ports = [line[header.index("destination_port")] for line in lines]
+    assert sorted(ports) == ["443", "50000", "53"]
+    table = [line.split() for line in run("top-talkers").splitlines()]
+    percent = [line[table[0].index("percent")] for line in table[1:]]
+    assert {len(text.partition(".")[2]) for text in percent} == {2}
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([34_360.127891, 2406.4, 0.5], ["34,360", "2,406", "0"]),
+        ([89.321987, 7.5], ["89.32", "7.50"]),
+        ([12.5, 0.0012, None], ["12.5000", "0.0012", "-"]),
+        ([20_740, 100.0], ["20,740", "100"]),
+        ([float("inf"), 0.25], ["inf", "0.25"]),
+    ],
+)
+def test_decimals(
+    values: list[float | None], shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was rounded is shown as it is; of anything else the largest has four digits."""
+    answer.show(Answer(["x"], ["Nullable(Float64)"], [[value] for value in values]), "table", "")
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()[1:]] == shown
+
+
 def test_rows_for_programs(run: Run) -> None:
     """JSON, JSON lines and CSV have the same rows."""
     whole = json.loads(run("top-talkers", "--format", "json"))
@@ -116,7 +145,8 @@ def test_refusals_are_one_line(run: Run) -> None:
         "top-talkers", "--from", "2023-11-14", "--to", "2023-11-13", code=2
     )
     assert "--where" in run("top-talkers", "--where", "1) OR (1", code=2)
-    assert "No such command 'top-walkers'" in run("top-walkers", code=2)
+    assert "did you mean top-talkers" in run("top-walkers", code=2)
+    assert "there is no query 'xyz'" in run("xyz", code=2)
 
 
 @pytest.mark.parametrize("name", ALONE)
