@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,11 +12,11 @@ import click
 from flows.cli.text import safe, time_text
 
 if TYPE_CHECKING:
-    from flows.storage.alerts import Row
+    from flows.storage.alerts import Query, Row
     from probe.capture.extract import Extracted
 
 MARGIN_NS: Final = 10**9
-"""How much earlier and later than the alert was seen its packets may be."""
+"""How much earlier and later than the alert's traffic was counted its packets may be."""
 
 NOTHING: Final = 1
 """Exit code when no packet was found."""
@@ -42,9 +43,9 @@ def command(alert_id: str, output: Path | None, places: tuple[Path, ...]) -> int
     """Write the packets of an alert to a pcapng file.
 
     Packets are those between the alert's addresses and ports, in both directions, from a second
-    before it was first seen to a second after it was last seen (an open one may have gone on for
-    `alerts.update_every` since); of a group those of its listed members. They are copied whole as
-    they were kept.
+    before the first flow in the window in which it was first seen to a second after it was last
+    seen (an open one may have gone on for `alerts.update_every` since); of a group those of its
+    listed members. They are copied whole as they were kept.
 
     \b
     Examples:
@@ -62,7 +63,8 @@ def command(alert_id: str, output: Path | None, places: tuple[Path, ...]) -> int
     with open_for_reading(loaded.store) as reader:
         row = alerts.one(reader.query, alert_id)
         entities = _entities(row)
-        first_ns, last_ns = row["first_seen_ns"] - MARGIN_NS, row["last_seen_ns"] + MARGIN_NS
+        first_ns = _beginning_ns(reader.query, row, entities) - MARGIN_NS
+        last_ns = row["last_seen_ns"] + MARGIN_NS
         if row["status"] in alerts.OPEN:
             # It may have gone on for so long since it was told last.
             last_ns += to_ns(loaded.alerts.update_every)
@@ -89,6 +91,20 @@ def command(alert_id: str, output: Path | None, places: tuple[Path, ...]) -> int
 
 def _looked(done: Extracted) -> str:
     return f"{done.looked_at:,} packets in {done.files:,} file{'s' * (done.files != 1)}"
+
+
+def _beginning_ns(query: Query, row: Row, entities: Sequence[Mapping[str, str]]) -> int:
+    """When what was counted for the alert began, which is before it was over its threshold.
+
+    It is the first flow of its first window; the window's start when the flows have gone.
+    """
+    from flows.storage import flow_rows
+
+    first_ns: int = row["first_seen_ns"]
+    start_ns = first_ns - first_ns % max(row["horizon_s"] * 10**9, 1)
+    window = flow_rows.in_window(row["tenant"], start_ns, row["last_seen_ns"])
+    found = query(flow_rows.beginning(entities, window)).to_pylist()
+    return min(first_ns, int(found[0]["first_ns"])) if found else start_ns
 
 
 def _entities(row: Row) -> list[dict[str, str]]:

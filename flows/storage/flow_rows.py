@@ -117,6 +117,20 @@ def largest_flows(
     )
 
 
+def beginning(entities: Sequence[Mapping[str, str]], window: str) -> str:
+    """When the first flow of some entities began, ``first_ns``, Unix ns; no row without a flow.
+
+    Args:
+        entities: at least one, each with some of ``FLOW_FIELDS``.
+        window: condition on the panes, see ``in_window``.
+    """
+    wanted = " OR ".join(f"({of_entity(entity)})" for entity in entities)
+    return (
+        "SELECT toUnixTimestamp64Nano(toDateTime64(min(first_seen), 9, 'UTC')) AS first_ns "
+        f"FROM flows WHERE {window} AND ({wanted}) HAVING count() > 0"
+    )
+
+
 def hops(probe: str, window: str) -> str:
     """What the ledger says of a probe, hop by hop, for alerts that are about a probe."""
     return (

@@ -107,14 +107,14 @@ def test_packets_come_from_the_capture_that_was_loaded(run: Run, loaded: Path, p
 
 
 def test_time_and_ports_limit_what_is_taken(run: Run) -> None:
-    """Only a second around the time that the alert was seen, and only its port, is taken."""
-    short = alert(entity=SCAN.entity, first_seen_ns=START_NS + 7 * SECOND_NS,
-                  last_seen_ns=START_NS + 7 * SECOND_NS, status=Status.resolved)  # fmt: skip
+    """Only a second around the time that the alert was counted, and only its port, is taken."""
+    short = alert(entity=SCAN.entity, first_seen_ns=START_NS + 8 * SECOND_NS, horizon_s=2,
+                  last_seen_ns=START_NS + 8 * SECOND_NS, status=Status.resolved)  # fmt: skip
     times = of_scan(scan())["ts_ns"]
-    near = (times >= START_NS + 6 * SECOND_NS) & (times <= START_NS + 8 * SECOND_NS)
+    near = (times >= START_NS + 7 * SECOND_NS) & (times <= START_NS + 9 * SECOND_NS)
     assert run(short, "-o", "short.pcapng")[1].startswith(f"{near.sum()} of 2,080 ")
     going_on = replace(short, alert_id="a" * 32, status=Status.firing)
-    since = (times >= START_NS + 6 * SECOND_NS).sum()
+    since = (times >= START_NS + 7 * SECOND_NS).sum()
     assert run(going_on, "-o", "on.pcapng")[1].startswith(f"{since} of 2,080 ")
     entity = {"src_addr": f"10.0.0.{SCANNER}", "dst_port": "22"}
     other = alert(entity=entity, first_seen_ns=SCAN.first_seen_ns)
@@ -122,6 +122,18 @@ def test_time_and_ports_limit_what_is_taken(run: Run) -> None:
     assert (code, out) == (1, "")
     assert err.startswith("netspectra: none of 2,080 packets in 1 file is of this alert (2023-11")
     assert not Path("none.pcapng").exists()
+
+
+def test_what_led_to_an_alert_is_taken(run: Run, loaded: Path, place: Path) -> None:
+    """Packets of its window from before it was first over its threshold are among those written."""
+    late = replace(SCAN, first_seen_ns=START_NS + 8 * SECOND_NS)
+    assert run(late, "-o", "late.pcapng")[1].startswith("80 of 2,080 ")
+    whole = of_scan(records(loaded / "scan.pcap"))
+    assert records(place / "late.pcapng").tobytes() == whole.tobytes()
+    gone = replace(late, alert_id="b" * 32, tenant="gone")
+    code, _, err = run(gone, "--from", str(loaded / "scan.pcap"), "-o", "gone.pcapng")
+    assert (code, err) == (0, "")
+    assert records(place / "gone.pcapng").tobytes() == whole.tobytes()
 
 
 def test_members_of_a_group(run: Run) -> None:
