@@ -177,6 +177,8 @@ def why_not(address: str, rule: str, at_ns: int | None, tenant: str | None, form
             raise click.UsageError(msg)
         asked = why_not.WhyNot(reader.query, loaded, stored, text, at_ns)
         found = list(asked.distances(rule))
+        if not any(each.value for each in found):
+            asked.check_address()
     alerts_list.show_distances(found, form)
 
 

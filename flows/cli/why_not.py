@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
-from flows.cli.text import number
+from flows.cli.text import number, time_text
 from flows.detect import quiet, registry
 from flows.detect.alert import text_of
 from flows.detect.policy import RuleSpec, Wishes
@@ -16,7 +16,7 @@ from flows.errors import StoreError
 from flows.settings import Settings
 from flows.settings.detection import Amplification, RuleBase, Volume
 from flows.settings.units import format_duration
-from flows.storage import alerts
+from flows.storage import alerts, flow_rows
 from flows.storage.embedded import quote
 
 if TYPE_CHECKING:
@@ -124,6 +124,21 @@ class WhyNot:
             if only in ("", name):
                 spec = running.get(name)
                 yield self._off(name) if spec is None else self._distance(spec, section)
+
+    def check_address(self) -> None:
+        """See that the tenant's flows know the address: no rule could say more of another.
+
+        Raises:
+            StoreError: it is in none.
+        """
+        stored = self._stored
+        either = " OR ".join(flow_rows.of_entity({name: self._address}) for name in _ADDRESSES)
+        tenant = quote(stored.tenant)
+        sql = f"SELECT 1 FROM flows WHERE tenant = {tenant} AND ({either}) LIMIT 1"
+        if not self._query(sql).num_rows:
+            span = f"{time_text(stored.start_ns)} to {time_text(stored.end_ns)} UTC"
+            msg = f"{self._address} is in no stored flow of tenant {stored.tenant}, {span}"
+            raise StoreError(msg)
 
     @staticmethod
     def _off(name: str) -> Distance:
