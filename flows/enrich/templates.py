@@ -20,7 +20,7 @@ from flows.detect.explanation import Explanation
 from flows.enrich.words import duration, number, quantity
 from flows.notify.text import line
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Raised when what a template says changes."""
 
 GENERAL: Final = "general"
@@ -46,6 +46,8 @@ SERVICES: Final[Mapping[int, str]] = {
 _MEASURED: Final = frozenset({"window_start", "window_end", "value", "lower", "upper", "threshold"})
 _BLOCKS: Final = ("assessment", "root_cause", "next_checks", "mitigation")
 _MOST_FACTS: Final = 6
+_LONG_WINDOW_S: Final = 60
+"""From which length on a window is much longer than what may be counted in it."""
 
 
 class Templates:
@@ -97,7 +99,14 @@ class Templates:
             if name not in _MEASURED
         ]
         over = alert.status is Status.resolved
+        window = duration(alert.horizon_s)
         lasted = duration(max(alert.last_seen_ns - alert.first_seen_ns, 0) / 1e9)
+        # A measurement keeps what came early in its window.
+        early = (
+            f"; the traffic may have ended sooner, for it counts until its {window} window ends"
+            if alert.horizon_s >= _LONG_WINDOW_S and alert.entity.get("fault") != "silence"
+            else ""
+        )
         limit = quantity(alert.threshold, unit)
         measured = f"{quantity(alert.value, unit)} ({bounds})"
         metric = line(alert.metric, 100)
@@ -115,13 +124,13 @@ class Templates:
             "dst_internal": self._any_internal(alert, "dst_addr"),
             "rule": line(alert.rule, 64),
             "measured": measured,
-            "counted": f"Measured within {duration(alert.horizon_s)}: {what}{measured}{times}.",
+            "counted": f"Measured within {window}: {what}{measured}{times}.",
             "sure": ""
             if exact
             else "It is over the threshold at least with that confidence, for its lower bound is.",
-            "life": f"It lasted {lasted} and is over."
+            "life": f"The rule held for {lasted}{early}. The alert is over."
             if over
-            else f"It has lasted {lasted} so far.",
+            else f"The rule has held for {lasted} so far{early}.",
             "expected": line(alert.expected, 100),
             "members": alert.member_count,
             "largest": ", ".join(line(member, 80) for member in alert.members[:3]),

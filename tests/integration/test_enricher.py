@@ -72,7 +72,7 @@ def test_alerts_are_explained_without_a_model(store: Store) -> None:
     enricher.close(10)
     row = shown(store, raised)
     assert row["model"] == "template"
-    assert row["prompt_version"] == "host_scan-1"
+    assert row["prompt_version"] == "host_scan-2"
     assert row["enrichment_status"] == "none"
     assert "10.0.2.15 (inside) tries port 23" in row["assessment"]
     assert "Undo:" in row["mitigation"]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flows.detect.alert import Severity
 from flows.detect.detector import MAX_READINGS, About, Reading, Readings
 from flows.detect.detectors.flow_sql import DIFFERENT, statement
-from flows.detect.detectors.wording import since
+from flows.detect.detectors.wording import within
 from flows.detect.window import View
 from flows.sketches.superspread import Spreader, SuperSpread
 from flows.windows.fields import FieldList
@@ -75,7 +75,7 @@ class SpreadDetector(ABC):
             threshold=self.threshold,
             facts=sampling_facts(view),
             title=told,
-            summary=f"{told} {since(view)}.",
+            summary=f"{told} {within(view)}.",
         )
 
     def sql(self, entity: Mapping[str, str], tenant: str, start_ns: int, end_ns: int) -> str:

@@ -25,17 +25,22 @@ SERVICES: Final[Mapping[int, str]] = {
 
 def span(view: View) -> str:
     """How much of its window is over: ``4 min``."""
-    seconds = (view.pane_end_ns - view.start_ns) // _SECOND_NS
+    return _duration((view.pane_end_ns - view.start_ns) // _SECOND_NS)
+
+
+def within(view: View) -> str:
+    """In which window it was counted: ``in the 10 min window from 20:20:00 UTC``."""
+    start = datetime.fromtimestamp(view.start_ns / _SECOND_NS, UTC)
+    length = _duration(view.horizon_ns // _SECOND_NS)
+    return f"in the {length} window from {start:%H:%M:%S} UTC"
+
+
+def _duration(seconds: int) -> str:
     if seconds < _MINUTES_FROM_S:
         return f"{seconds} s"
     if seconds < _HOURS_FROM_S:
         return f"{seconds // 60} min"
     return f"{seconds // 3600} h"
-
-
-def since(view: View) -> str:
-    """From when on the window counts: ``since 20:20:00 UTC``."""
-    return f"since {datetime.fromtimestamp(view.start_ns / _SECOND_NS, UTC):%H:%M:%S} UTC"
 
 
 def counted(value: float, lower: float, upper: float, noun: str) -> str:

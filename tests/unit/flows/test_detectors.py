@@ -68,7 +68,8 @@ def test_a_scan_is_read_as_soon_as_it_adds_up() -> None:
     reading = found[2].rows[0]
     assert reading.entity == {"src_addr": "10.0.0.1", "dst_port": "445", "ip_proto": "6"}
     assert reading.title == "10.0.0.1 tried TCP port 445 of 120 hosts"
-    assert reading.summary == "10.0.0.1 tried TCP port 445 of 120 hosts since 22:14:00 UTC."
+    within = "in the 60 s window from 22:14:00 UTC"
+    assert reading.summary == f"10.0.0.1 tried TCP port 445 of 120 hosts {within}."
     assert (reading.lower, reading.upper, reading.confidence) == (120, 120, 1)
     assert reading.over()
 

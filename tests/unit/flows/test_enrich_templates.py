@@ -86,6 +86,15 @@ def test_texts_are_tidy(detector: str, status: Status, members: int) -> None:
         assert not re.search(r"\{|\}|None|  | [,.;:]|\(\)", text), text
 
 
+def test_how_long_a_rule_held_is_not_how_long_traffic_lasted() -> None:
+    """What was counted early in a long window keeps the rule over its threshold; it is said so."""
+    early = "; the traffic may have ended sooner, for it counts until its 10 min window ends."
+    assert f"The rule has held for 10 s so far{early}" in explain("host_scan").assessment
+    over = explain("host_scan", status=Status.resolved).assessment
+    assert f"The rule held for 10 s{early} The alert is over." in over
+    assert "has held for 10 s so far. " in explain("syn_flood", horizon_s=2).assessment
+
+
 def test_inside_and_outside_are_told_apart() -> None:
     """A scan from inside is serious and ends in quarantine, one from outside at the edge."""
     inside = explain("host_scan")
@@ -134,11 +143,6 @@ def test_silence_is_not_loss() -> None:
     assert "ring_full" in loss.root_cause
     assert "probe edge for 75 s" in silent.assessment
     assert "Start the probe again" in silent.mitigation
-
-
-def test_an_end_is_told() -> None:
-    """An alert that is over says so."""
-    assert "and is over" in explain("host_scan", status=Status.resolved).assessment
 
 
 def test_hostile_names_stay_one_line() -> None:
