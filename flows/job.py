@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from bytewax.dataflow import Dataflow
 
-from flows import logs, pipeline, recovery, summary
+from flows import interrupts, logs, pipeline, recovery, summary
 from flows.detect import registry
 from flows.detection import DetectionRun
 from flows.errors import NetSpectraError
@@ -152,7 +152,7 @@ class Job:
     def stop(self, number: int | None = None, frame: FrameType | None = None) -> None:
         """End early and cleanly; a second Ctrl-C ends at once. Usable as a signal handler."""
         if self._control.stopping and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            interrupts.end_at_once(number, frame)  # the engine panics at a KeyboardInterrupt
         self._control.stop()
 
     @property

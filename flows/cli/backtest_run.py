@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from flows import job
+from flows import interrupts, job
 from flows.backtest import Fired, Score, Tally, fired, judge, tally
 from flows.cli.near_misses import near_misses
 from flows.detect import registry
@@ -73,9 +74,12 @@ def run(
         UsageError: the source is live, or can't be read from a time on.
     """
     _check(settings, since_ns)
-    with tempfile.TemporaryDirectory(
-        prefix="netspectra-backtest-", ignore_cleanup_errors=True
-    ) as directory:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="netspectra-backtest-", ignore_cleanup_errors=True
+        ) as directory,
+        interrupts.ending_at_once(Path(directory)),
+    ):
         # Ports are those of the job that runs beside.
         alone = {
             "storage": settings.storage.model_copy(update={"serve_port": None}),

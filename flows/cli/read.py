@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from flows import interrupts
 from flows.errors import UsageError
 
 
@@ -55,7 +56,7 @@ def command(
     if output and not output.parent.is_dir():
         msg = f"{output}: there is no directory {output.parent}"
         raise UsageError(msg)
-    with _place(keep, store) as place:
+    with interrupts.ending_at_once(), _place(keep, store) as place:
         return _read(files, place, workers, output, kept=bool(keep or store))
 
 
@@ -99,7 +100,10 @@ def _place(keep: Path | None, store: str | None) -> Iterator[str]:
     elif keep:
         yield f"chdb:{keep}"
     else:
-        with tempfile.TemporaryDirectory(
-            prefix="netspectra-", ignore_cleanup_errors=True
-        ) as directory:
+        with (
+            tempfile.TemporaryDirectory(
+                prefix="netspectra-", ignore_cleanup_errors=True
+            ) as directory,
+            interrupts.ending_at_once(Path(directory)),
+        ):
             yield f"chdb:{directory}/store"

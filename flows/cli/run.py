@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from flows import interrupts
+from flows.errors import UsageError
+
 
 @click.command("run")
 @click.option(
@@ -22,7 +25,8 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     help="Where to keep what a Kafka source is gone on with.  [beside the store]",
 )
-def command(workers: int, recovery: Path | None) -> int:
+@click.argument("extra", nargs=-1, metavar="")
+def command(workers: int, recovery: Path | None, extra: tuple[str, ...]) -> int:
     """Run the main job: read the source, count, store.
 
     It reads what NETSPECTRA_SOURCE names (the built-in demo traffic by default) into what
@@ -37,8 +41,15 @@ def command(workers: int, recovery: Path | None) -> int:
       NETSPECTRA_SOURCE=kafka netspectra run
       sudo NETSPECTRA_SOURCE=interface:eth0 netspectra run
     """  # noqa: D301 - click reads the backslash
-    from flows import job, logs, settings
+    if extra:
+        msg = (
+            f"unexpected argument {extra[0]}; netspectra read FILE looks into a capture, and what "
+            "the job reads is said in the settings (NETSPECTRA_SOURCE=pcap:FILE)"
+        )
+        raise UsageError(msg)
+    with interrupts.ending_at_once():
+        from flows import job, logs, settings
 
-    loaded = settings.load()
-    logs.configure(loaded.log.level, loaded.log.format)
-    return int(job.run(loaded, workers=workers, recovery_directory=recovery, show_summary=True))
+        loaded = settings.load()
+        logs.configure(loaded.log.level, loaded.log.format)
+        return int(job.run(loaded, workers=workers, recovery_directory=recovery, show_summary=True))

@@ -295,6 +295,17 @@ def test_a_signal_ends_the_job_cleanly(
     assert {(int(row["s"]), int(row["d"])) for row in ledger} == {(stored[0], stored[0])}
 
 
+@BOTH
+def test_a_second_interrupt_ends_the_job_at_once(place: Path, job: tuple[str, ...]) -> None:
+    """One line and exit code 130, whatever of the job is at work then."""
+    with running(job, place, **DEMO) as process:
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert err == "netspectra: stopped\n"
+    assert process.returncode == 130
+
+
 def test_sql_answers_while_the_job_runs(place: Path) -> None:
     """Asked in the middle and afterwards; a second job on the store is refused meanwhile."""
     with running(RUN, place, **DEMO) as process:

@@ -75,6 +75,7 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["sqll"], "netspectra: No such command 'sqll'"),
         (["run", "-w", "0"], "netspectra: Invalid value for '-w'"),
+        (["run", "a.pcap"], "netspectra: unexpected argument a.pcap; netspectra read FILE looks"),
         (["read"], "netspectra: Missing argument 'FILES...'; see netspectra read --help"),
         (["read", "nowhere.pcap"], "netspectra: nowhere.pcap isn't there; give capture files"),
         (["read", "."], "netspectra: . is no file; give capture files"),
@@ -231,6 +232,49 @@ script()
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == 130
         assert child.stderr.read().strip() == "netspectra: stopped"
+
+
+STARTING = """
+import sys
+from pathlib import Path
+from flows.cli import script
+
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "flows.job":  # an import that makes another error of an interrupt
+            try:
+                print("ready", flush=True)
+                sys.stdin.read()
+            except KeyboardInterrupt:
+                raise RecursionError
+
+sys.meta_path.insert(0, Slow())
+sys.argv = ["netspectra", *sys.argv[1:]]
+script()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["read", "a.pcap"]], ids=["run", "read"])
+def test_interrupt_while_it_starts_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    """Ctrl-C while modules are imported ends it with one line, 130, and nothing left behind."""
+    (tmp_path / "a.pcap").touch()
+    (tmp_path / "temporary").mkdir()
+    child = subprocess.Popen(
+        [sys.executable, "-c", STARTING, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "temporary")},
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+        assert child.stderr.read() == "netspectra: stopped\n"
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_module_runs_like_the_command() -> None:
