@@ -36,8 +36,11 @@ _SELECT: Final = re.compile(r"\s*(--[^\n]*\n\s*|/\*.*?\*/\s*)*(SELECT|WITH|\()",
 def command(query: str | None, form: str | None, rows: int | None) -> None:
     """Ask the store with SQL: QUERY, or standard input.
 
-    Reading only. Tables: flows, totals, ledger, flows_1m, flows_1h, commits, distinct_counts,
-    heavy_hitters, rates, completeness; addresses are IPv6 columns (`ip_text(src_addr)`).
+    Reading only. Tables: flows, flows_named, flows_1m, flows_1h, totals, rates; distinct_counts,
+    heavy_hitters, spreaders, sketches; alerts; ledger, completeness, dropped; names_networks,
+    names_as_numbers, names_countries, names_interfaces, names_services; commits, loads, positions.
+    `DESCRIBE TABLE flows` tells what the columns mean; addresses are IPv6 columns
+    (`ip_text(src_addr)`).
 
     \b
     Examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     assert "Examples:" in text
     assert f"netspectra {command}" in text
+
+
+def test_help_of_sql_lists_the_tables_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables that the README explains and those that the help names are the same."""
+    section = (
+        (ROOT / "README.md").read_text().partition("| table or view |")[2].partition("\n\n")[0]
+    )
+    first_cells = [row.split("|")[1] for row in section.splitlines()[2:]]
+    explained = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    assert main(["sql", "--help"]) == 0
+    tables = capsys.readouterr().out.partition("Tables:")[2].partition(".")[0]
+    assert set(re.findall(r"\w+", tables)) == explained
 
 
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
