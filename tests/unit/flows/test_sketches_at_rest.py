@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import datasketches
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from flows.sketches.distinct import Distinct
 from flows.sketches.frequency import Frequency
 from flows.sketches.superspread import SuperSpread
 from schemas.hashing import DEFAULT_SEED, hash_words
+from tests.support.jobs import ROOT
 
 
 def counted(items: np.ndarray, lg_k: int = 12) -> Distinct:
@@ -70,6 +74,21 @@ def test_bytes_come_back(kind: str, n: int) -> None:
         assert again.top(n + 1) == sketch.top(n + 1)
     else:
         assert again.to_bytes() == image
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    """The Python in the README works with lists of images as they are stored."""
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert example is not None
+    names: dict[str, Any] = {
+        "monday_images": [counted(items_of(200)).to_bytes()],
+        "tuesday_images": [counted(items_of(100)).to_bytes(), counted(items_of(50)).to_bytes()],
+        "frequency_images": [frequency_of(9).to_bytes()],
+        "superspread_images": [spread_of(9).to_bytes()],
+    }
+    exec(example[1], names)
+    estimate = names["monday"].estimate()
+    assert estimate.lower <= 200 <= estimate.upper
 
 
 def test_unknown_versions_are_refused() -> None:
