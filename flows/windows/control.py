@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Final
 
@@ -17,14 +16,14 @@ class RunControl:
     """
 
     def __init__(self) -> None:
-        self._stopping = threading.Event()
+        self._stopping = False  # no event: its lock would hold a handler that interrupts another
         self._failure: Exception | None = None
         self._failed_s: float | None = None
 
     @property
     def stopping(self) -> bool:
         """Whether the run shall end early."""
-        return self._stopping.is_set()
+        return self._stopping
 
     @property
     def failure(self) -> Exception | None:
@@ -38,14 +37,10 @@ class RunControl:
 
     def stop(self) -> None:
         """End early, after what has been emitted is stored."""
-        self._stopping.set()
+        self._stopping = True
 
     def wait(self, seconds: float) -> bool:
-        """Wait for so long, or until the run is told to end; returns whether it is.
-
-        It looks again and again instead of waiting for the event: a signal handler that sets it
-        in the thread that waits would lock up.
-        """
+        """Wait for so long, or until the run is told to end; returns whether it is."""
         until = time.monotonic() + seconds
         while not self.stopping and (left_s := until - time.monotonic()) > 0:
             time.sleep(min(left_s, _LOOK_S))
@@ -56,4 +51,4 @@ class RunControl:
         if self._failure is None:
             self._failure = error
             self._failed_s = time.monotonic()
-        self._stopping.set()
+        self._stopping = True

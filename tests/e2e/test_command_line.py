@@ -301,6 +301,8 @@ def test_a_second_interrupt_ends_the_job_at_once(place: Path, job: tuple[str, ..
     with running(job, place, **DEMO) as process:
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
         _, err = process.communicate(timeout=60)
     assert err == "netspectra: stopped\n"
     assert process.returncode == 130
