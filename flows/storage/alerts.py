@@ -161,6 +161,8 @@ def listed(query: Query, wanted: Wanted, limit: int) -> tuple[list[Row], int]:
         f"SELECT {_OF_ALL} FROM alerts AS a WHERE {where} "
         f"ORDER BY {_of_view(order)}, a.alert_id LIMIT {limit}"
     ).to_pylist()
+    for row in rows:
+        row["entity"] = dict(row["entity"])
     total = len(rows)
     if total == limit:
         total = query(f"SELECT count() AS n FROM alerts AS a WHERE {where}").to_pylist()[0]["n"]

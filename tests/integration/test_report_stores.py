@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.report import page
-from flows.report.questions import Questions
+from flows.report.questions import ALERTS_IN_FULL, Questions
 from flows.report.scope import Scope
 from flows.report.words import completeness, remarks, what_it_is
 from flows.storage.store import Store
@@ -69,6 +69,30 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert not shape.risky
     assert html.count("&lt;script&gt;") >= 5
     assert not re.search("[\u202e\x1b]", html)
+
+
+def test_more_alerts_than_are_shown_in_full(tmp_path: Path) -> None:
+    """What is listed in short stands out too, and is counted."""
+    count = ALERTS_IN_FULL + 2
+    with Store.open(f"chdb:{tmp_path / 'store'}", serve=False) as store:
+        fill(store)
+        for number in range(count):
+            insert(
+                store, "alerts_log", alert_id=text(f"{number:032x}"), revision=1,
+                event=text("fired"), tenant=text("t"), rule=text("r"), title=text(f"no {number}"),
+                severity=text("high"), status=text("firing"),
+                entity=f"map('src_addr', '10.1.0.{number}')", entity_text=text("x"),
+                window_start="toDateTime64(31536000, 3, 'UTC')",
+                first_seen="toDateTime64(31536000, 9, 'UTC')",
+                last_seen="toDateTime64(31536001, 9, 'UTC')",
+            )  # fmt: skip
+        found = Questions(store.query, Scope("t", 0, 10**18)).answers()
+    assert found is not None
+    told = [*found.alerts, *found.other_alerts]
+    assert len(found.other_alerts) == 2
+    assert {row["entity"]["src_addr"] for row in told} == {f"10.1.0.{n}" for n in range(count)}
+    assert any("More alerts: " in remark.text for remark in remarks(found))
+    assert f"no {count - 1}" in page.render(found, "x", 0)
 
 
 def test_losses_folding_and_gaps_are_told(tmp_path: Path) -> None:
