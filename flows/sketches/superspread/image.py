@@ -41,13 +41,12 @@ def write(words: int, memory_bytes: int, seed: int, pairs: Pairs, pool: Pool | N
         keys, lowest = pool.keys[:count], pool.lowest[:count]
         order = _order(keys, lowest)
         columns = [lowest[order].astype("<u4"), keys[order].astype("<u8")]
-        used = np.flatnonzero(pool.pool != 0)  # of booleans: four times as fast
-        sparse = 12 * len(used) < pool.pool.nbytes
-        if sparse:
+        used = pool.used()
+        if used is not None:
             columns += [used.astype("<u4"), pool.pool[used].astype("<u8")]
         else:
             columns.append(pool.pool.astype("<u8", copy=False))
-        form, n_words = (_SPARSE, len(used)) if sparse else (_DENSE, len(pool.pool))
+        form, n_words = (_DENSE, len(pool.pool)) if used is None else (_SPARSE, len(used))
         threshold = int(pool.state[THRESHOLD])
         head = _HEAD.pack(words, form, memory_bytes, seed, count, n_words, threshold)
     return seal(_KIND, head + b"".join(column.tobytes() for column in columns))

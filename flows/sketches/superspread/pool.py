@@ -127,13 +127,15 @@ class Pool:
     def __reduce__(self) -> tuple[Callable[..., Pool], tuple[Any, ...]]:
         """For another process, which goes on with it: as it is, but for what isn't used yet."""
         count = int(self.state[table.COUNT])
-        used = np.flatnonzero(self.pool != 0)  # of booleans: four times as fast
-        rows: U32 | None = None
-        if 12 * len(used) < self.pool.nbytes:
-            rows = used.astype(np.uint32)
+        rows = self.used()
         words = self.pool if rows is None else self.pool[rows]
         parts = self.keys[:count], self.lowest[:count], self.slots, self.state, rows, words
         return _unpickled, (self.shape, self.seed, *parts)
+
+    def used(self) -> U32 | None:
+        """Numbers of the words that are set; None where all words take less than to name them."""
+        used = np.flatnonzero(self.pool != 0)  # of booleans: four times as fast
+        return used.astype(np.uint32) if 12 * len(used) < self.pool.nbytes else None
 
     def settle(self) -> int:
         """Bring the table to the form that depends on the pairs only; returns its length."""
